@@ -61,11 +61,11 @@ def as_volume(
 def as_scan(
     data: VolumeLike, axes: str | None = None, *, name: str = "array"
 ) -> Volume:
-    """Convert like `as_volume`; unnamed slices are later checked for being frames.
+    """Convert an array as `as_volume` does; note if its slices may be time points.
 
-    Models combine neighbouring slices, which would mix the time points of a series. The
-    slices of an array with three axes are therefore compared when it is restored, as
-    for a file that does not name its axes, unless `axes` is given.
+    Models combine neighbouring slices, which would mix the time points of a series.
+    Unless the axes are named, the slices of an array with three axes are therefore
+    compared when it is restored, as for a file that does not name its axes.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def as_scan(
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert scans like `as_scan`; an array is named `name`, followed by a number.
+    """Convert several scans as `as_scan` does; number the names of arrays.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two inputs to volumes of one object; an array takes the other's position.
+    """Convert two inputs that show one object; an array gets the other's position.
 
     Parameters
     ----------

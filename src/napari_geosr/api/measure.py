@@ -108,7 +108,7 @@ def measure_porosity(
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     workers : int or distributed.Client, optional
         Number of processes that share the labelling, or a client of a Dask cluster. The
-        result does not depend on their number. Needs the extra ``cluster``.
+        result is the same for any number of processes. Needs the extra ``cluster``.
     uncertainty : Volume or array, optional
         Earlier name of `deviation`.
     band_factor : float, optional
@@ -177,7 +177,7 @@ def measure_porosity(
 
 
 def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | None:
-    """Return the value of the argument `name`, even if given under its earlier name."""
+    """Return the value of the argument `name`, also if it was given as `earlier`."""
     if former is None:
         return value
     if value is not None:

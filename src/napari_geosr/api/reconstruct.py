@@ -116,7 +116,7 @@ def reconstruct(
         Contrast above which a wide stripe is removed; lower values find more stripes.
     workers : int or distributed.Client, optional
         Number of processes that share the slices, or a client of a Dask cluster. The
-        result does not depend on their number. Needs the extra ``cluster``.
+        result is the same for any number of processes. Needs the extra ``cluster``.
 
     Returns
     -------

@@ -196,7 +196,7 @@ def restore(
 def _with_known_noise(
     scan: Volume, given: dict[NoiseKind, VolumeLike | None], axes: str | None
 ) -> Volume:
-    """Measure the noise of a scan in the volume that is given, if any."""
+    """Measure the noise with the second scan, region or blank scan, if one is given."""
     found = {kind: each for kind, each in given.items() if each is not None}
     if not found:
         return scan

@@ -19,8 +19,8 @@ _STACK_LEVEL = 5
 def run_with_warnings(steps: Generator[Step, None, T]) -> T:
     """Consume `steps` and return their result; warnings become Python warnings.
 
-    Must be called directly by a public function, so that the warning refers to the line
-    that called it.
+    This function must be called directly by a public function, so that the warning
+    refers to the line that called the public function.
 
     Warns
     -----

@@ -183,7 +183,7 @@ class _OutputError(GeoSRError):
 
 
 class _CheckedOutput:
-    """Standard output; its errors can be distinguished from those of other files."""
+    """Standard output that raises `_OutputError` if it cannot be written to."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -201,7 +201,7 @@ class _CheckedOutput:
 
 
 class _Messages:
-    """Standard error; a full disk or a closed pipe there must not end a run."""
+    """Standard error; a full disk or a closed pipe does not end the run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -282,7 +282,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _profile_setting(error: CycloptsError, words: Sequence[str]) -> str:
-    """Explain that an option of `submit` belongs to the profile; "" if it does not."""
+    """Explain that an option belongs to the profile; return "" if it does not."""
     if not isinstance(error, UnknownOptionError) or words[0] != "submit":
         return ""
     # The word may be "--setup", or include a value: "--setup=module load cuda".
@@ -297,7 +297,7 @@ def _profile_setting(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _missing(error: MissingArgumentError) -> str:
-    """Name the missing value or the misspelt option; return "" if neither is known."""
+    """Name the missing value or the misspelt option; return "" if neither is found."""
     if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
         return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
     argument = error.argument

@@ -52,8 +52,8 @@ def explain(
     """Show which voxels of a scan determine a voxel or pore of the restored volume.
 
     The input is the scan; the model restores the required part of it. --at takes voxel
-    indices in the result. Writes the values as JSON, the attributions as volumes on the
-    grid of the scan and, with --pores, a pore table with evidence.
+    indices in the result. The command writes the values as JSON, the attributions as
+    volumes on the grid of the scan and, with --pores, a pore table with evidence.
     """
     merged = settings_from(ExplainConfig, config, settings)
     explanation.check_files(out, merged, pores=pores is not None, overwrite=overwrite)

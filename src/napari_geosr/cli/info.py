@@ -154,7 +154,7 @@ def _noise_values(
 
 
 def _chosen_words(volume: Volume, reading: InputConfig) -> str:
-    """Return the options of a suggested command that choose time point and channel."""
+    """Return the options for time point and channel in a suggested command."""
     chosen = {"time": ("T", reading.time), "channel": ("C", reading.channel)}
     return "".join(
         f" --{name} {word if given is None else given}"

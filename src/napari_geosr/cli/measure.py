@@ -221,7 +221,7 @@ def _companion(
     *,
     must_be_placed: bool = False,
 ) -> Volume | None:
-    """Open a volume that belongs to the input, if there is one; add to the notes."""
+    """Open a volume that belongs to the input, if any; append its notes to `notes`."""
     if path is None:
         return None
     volume, new_notes = open_companion(path, reading, like)
@@ -285,7 +285,7 @@ def _merged_warnings(
 ) -> list[str]:
     """Return all warnings, each once, with the names of their volumes.
 
-    Warnings issued for one volume after another are in the reports of all of them.
+    A warning that was issued once for each of several volumes is in all their reports.
     """
     reported = {text for key in reports for text in _by_text(volumes, reports, key)}
     reported |= {text for report in reports.values() for text in report.warnings}
@@ -296,7 +296,7 @@ def _merged_warnings(
 def _remaining_warnings(
     volumes: dict[str, Volume], reports: dict[str, PorosityReport], issued: list[str]
 ) -> list[str]:
-    """Return the warnings that were not issued, with the names of their volumes."""
+    """Return the reports' warnings not yet issued, with the names of their volumes."""
     titles = message_titles(volumes)
     return named_warnings(
         {
@@ -332,7 +332,7 @@ def _describe(
 
 
 def _widths(cells: list[list[str]], separator: str) -> list[int]:
-    """Return the length of the longest part of the texts of each column."""
+    """Return, for each column, the length of the longest text between separators."""
     return [
         max(
             len(part)

@@ -105,9 +105,9 @@ def _table(entries: list[ZooEntry]) -> Any:
 
 
 def show_models(name: catalogue.ModelName, /, *, json: Json = False) -> int:
-    """Show a model's card: what it is for and not for, and its metrics.
+    """Show a model's card: its intended use, limits and metrics.
 
-    Fails if the weights are damaged or do not match the card.
+    The command fails if the weights are damaged or do not match the card.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def import_models(
     """Import a third-party model as a bundle, without executing its code.
 
     The receptive field of the network is measured, and its result is compared with the
-    reference supplied with the model, if any. A bundle of napari-geosr is copied.
+    reference supplied with the model, if any. A napari-geosr bundle is copied.
     """
     imported, notes = run_command(
         lambda should_stop: models.import_steps(

@@ -150,7 +150,7 @@ def merge_settings(
     return ReconstructConfig.create(**{**stored, **given, "options": both})
 
 
-#: Text on where the rotation axis comes from, if this run did not determine it.
+#: Descriptions of how the rotation axis was obtained, if not determined by this run.
 _ORIGINS = {"given": "as given", "from the file": "from the file"}
 
 

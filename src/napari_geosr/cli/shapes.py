@@ -67,7 +67,7 @@ def _opened(
     else:
         volume = open_volume(path, reading)
     sentences = [*file_warnings(volume.metadata), *notes_of(volume.metadata)]
-    if needs_size or compares_sizes:  # the unit is asked for in other words
+    if needs_size or compares_sizes:  # another message says that the unit is unknown
         sentences = [sentence for sentence in sentences if sentence is not NO_UNIT]
     if needs_size and not volume.has_physical_size:
         sentences.append(_missing_size(volume))

@@ -19,9 +19,10 @@ _SAME_ANGLE = 1e-6
 
 # A gap between angles is a missing wedge, not a step, if it exceeds both of these
 # limits.
-#: Limit in degrees, the larger one in dense scans: a few dropped views are not a wedge.
+#: Limit in degrees. In dense scans, it is the larger one, so that a few dropped views
+#: do not count as a wedge.
 _WEDGE_DEGREES = 10.0
-#: Limit in steps (median gaps), the larger one if steps are wider than 2°.
+#: Limit in steps (median gaps). It is the larger one if steps are wider than 2°.
 _WEDGE_STEPS = 5.0
 
 #: A full turn may fall short by this many degrees plus one rotation step.

@@ -59,7 +59,7 @@ def _is_usable(number: float) -> bool:
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, rejects unknown names, readable as YAML.
+    """Base class of configs, which are immutable and reject unknown names.
 
     Every field has a title, a default, bounds and one line of help in `description`.
     Pydantic could read the help from the docstrings of fields, but parsing the source
@@ -68,7 +68,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Current names of renamed settings, keyed by earlier names, which files may use.
+    #: Current names of renamed settings, keyed by the earlier names that files may use.
     EARLIER_NAMES: ClassVar[Mapping[str, str]] = {}
 
     @field_validator("*", mode="before")

@@ -22,7 +22,7 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Maximum size of a document that is parsed, in bytes; the longest card has 0.04 MB.
+#: Maximum size of a document that is parsed, in bytes; the largest card has 40 kB.
 MAX_BYTES = 10**6
 #: Maximum size of a JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6
@@ -187,7 +187,7 @@ def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
 def _pairs_by_key(
     node: yaml.MappingNode,
 ) -> dict[object, tuple[yaml.Node, yaml.Node]]:
-    """Return pairs of key and value nodes; keys other than scalars are never equal."""
+    """Return the key and value nodes by key; keys that are not scalars all differ."""
     return {
         (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (
             key,
@@ -368,8 +368,8 @@ class _Budget:
 
     def __init__(self) -> None:
         self.n_values = 0
-        #: Open collections: anchor, number of values before the collection, levels
-        #: inside.
+        #: For each open collection: its anchor, the number of values before it, and
+        #: the number of levels inside it.
         self._open: list[tuple[str | None, int, int]] = []
         #: For each complete value with an anchor: the number of values that it contains
         #: and the number of levels.

@@ -15,14 +15,14 @@ from napari_geosr.core.units import PIXEL
 
 #: Key of the warnings about a file in the metadata of volumes and projections.
 FILE_WARNINGS = "warnings"
-#: Key of the notes about a file in the same metadata.
+#: Key of the notes about a file in the metadata of volumes and projections.
 NOTES = "notes"
-#: Key in the same metadata that is set when the user gave the voxel size.
+#: Metadata key that is set if the user gave the voxel size.
 SIZE_GIVEN = "voxel_size_given"
 #: Value of the entry `SIZE_GIVEN` if the user confirmed an implausible voxel size.
 SIZE_CONFIRMED = "confirmed"
-#: Key in the same metadata that is set if the file does not state where the volume is;
-#: its origin is then only a default.
+#: Metadata key that is set if the file does not state where the volume is; the origin
+#: is then only a default.
 ORIGIN_UNKNOWN = "origin_unknown"
 
 

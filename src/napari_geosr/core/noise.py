@@ -213,7 +213,7 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class KnownNoise:
-    """Noise of a volume that was not measured in the volume alone.
+    """Noise of a volume, measured with the help of another volume.
 
     Attributes
     ----------
@@ -251,7 +251,7 @@ class KnownNoise:
 
 
 def known_noise_values(metadata: AnyMapping) -> AnyDict:
-    """Return the values of the known noise for a job, or nothing.
+    """Return the known noise as values for a job; empty if it is unknown.
 
     Examples
     --------

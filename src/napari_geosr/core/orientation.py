@@ -21,7 +21,7 @@ DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
 #: positions along the axes of an oblique volume to the directions right, front and up.
 #: The key is missing if there is no rotation.
 ROTATION = "rotation"
-#: Number of elements of this matrix.
+#: Number of elements of the rotation matrix.
 _N_ELEMENTS = 9
 
 
@@ -38,7 +38,7 @@ def orientation_of(metadata: AnyMapping) -> str:
 
 
 def rotation_of(metadata: AnyMapping) -> tuple[float, ...]:
-    """Return the rotation matrix of an oblique volume, row by row; empty if none.
+    """Return the rotation matrix of an oblique volume, row by row; empty for others.
 
     Examples
     --------

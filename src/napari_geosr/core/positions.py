@@ -1,4 +1,4 @@
-"""Positions of two volumes that are used voxel by voxel, with or without units."""
+"""Compare the positions of two volumes that are combined voxel by voxel."""
 
 from __future__ import annotations
 

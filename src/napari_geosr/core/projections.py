@@ -65,7 +65,8 @@ class Projections:
     source : Path, optional
         The file or folder from which the projections were read.
     metadata : mapping
-        Further information for the user, including ``"notes"``. Not written back.
+        Further information for the user, including ``"notes"``. It is not written to
+        files.
 
     Raises
     ------

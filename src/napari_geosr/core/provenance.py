@@ -46,9 +46,9 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
-#: Metadata key under which a function is stored that takes a volume and `should_stop`.
-#: It returns whether voxels that can be edited, such as those of a layer, are still
-#: those of the source file.
+#: Metadata key of a function that takes a volume and `should_stop`. The function
+#: returns whether voxels that can be edited, such as those of a layer, are still those
+#: of the source file.
 IS_IN_FILE = "is_in_file"
 #: Operations that write a difference: a residual, or the noise that was removed.
 _DIFFERENCES = ("check", "difference")
@@ -280,7 +280,7 @@ def _origins(volume: Volume) -> list[str]:
 
 
 def _contents(source: Path, text: str) -> KnownContents:
-    """Return the contents of a source, known from its checksum `text`."""
+    """Return the contents of a source that has the checksum `text`."""
     compute = folder_checksum if source.is_dir() else checksum
 
     def is_same() -> bool:

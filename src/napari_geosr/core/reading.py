@@ -9,7 +9,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 #: Key in the metadata of a volume; its value contains arguments of
 #: `napari_geosr.read`. Results computed from the volume do not have it.
 READING = "reading"
-#: Key of the dataset in the same metadata, set by formats with several datasets.
+#: Metadata key of the dataset, set by readers of formats with several datasets.
 _DATASET = "dataset"
 #: Names of the arguments, in the order in which they are written.
 READING_NAMES = (
@@ -27,7 +27,7 @@ _WORDS = {"T": "time", "C": "channel"}
 
 
 def with_reading(metadata: AnyMapping, **values: object) -> AnyDict:
-    """Return a copy of `metadata` with further arguments; None changes nothing.
+    """Return a copy of `metadata` with further arguments, except those that are None.
 
     Examples
     --------

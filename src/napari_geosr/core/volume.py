@@ -400,10 +400,11 @@ class Volume:
     def upscaled_geometry(
         self, factor: int | Sequence[int]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return voxel size and origin after upscaling by one factor or one per axis.
+        """Return the voxel size and origin of the volume after upscaling.
 
-        The outer edges of the field of view do not move, so the centre of the
-        first voxel moves by ``-(s - 1) / (2 s)`` voxels of the input.
+        A single factor s applies to all spatial axes. The outer edges of the field of
+        view do not move, so the centre of the first voxel moves by
+        ``-(s - 1) / (2 s)`` voxels of the input.
 
         Returns
         -------

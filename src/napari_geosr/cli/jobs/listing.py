@@ -43,8 +43,8 @@ _MAX_LONG_STATE_LENGTH = 60
 _MIN_FOLDER_LENGTH = 10
 #: Maximum number of interrupted jobs, newest first, for which the reason is printed.
 _MAX_EXPLAINED = 3
-#: Time since its last sign of life after which an interrupted job is only counted, in
-#: seconds.
+#: Maximum time, in seconds, since an interrupted job was last updated for its reason to
+#: be printed; older ones are only counted.
 _MAX_EXPLAINED_AGE = 7 * 86_400
 
 
@@ -104,8 +104,8 @@ def _shorten(
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
     """Describe what is wrong with jobs.
 
-    These are damaged jobs, jobs that will not start, the newest jobs that were
-    interrupted in the last few days, and jobs with overwritten results.
+    The jobs described are those that are damaged, will not start or have overwritten
+    results, and the newest of those that were interrupted in the last few days.
     """
     texts = [
         f"{job.name}: {job.message}"
@@ -198,7 +198,7 @@ def kept_results(job: JobFolder) -> list[str]:
 
 
 def values_of(status: JobStatus) -> AnyDict:
-    """Return the state of a job for JSON."""
+    """Return the state of a job as values for JSON."""
     values = asdict(status)
     values["path"] = str(status.path)
     values["result"] = None if status.result is None else str(status.result)

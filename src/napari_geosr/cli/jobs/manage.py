@@ -74,7 +74,7 @@ _MISSING_HINT = (
     "folder to add it to the list again. `jobs remove` removes a job from the list "
     "if its folder no longer exists."
 )
-#: Kinds of events that are also recorded between two runs.
+#: Kinds of events that are also recorded between two runs of a job.
 _BETWEEN_RUNS = ("state", "queue", "settings")
 #: States for which `jobs watch` returns an error code.
 _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
@@ -107,7 +107,7 @@ def list_jobs(*, json: Json = False) -> int:
 
 @on_any_host
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Show state, metrics and settings of a job; return the exit code."""
+    """Show the state, metrics and settings of a job; return the exit code."""
     folder = find(job)
     queries.refresh([folder.status()])
     status, last = folder.status(), _last_progress(folder)
@@ -280,7 +280,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     if status.is_unfinished_in_queue or status.silence:
         raise JobError(index.in_use_text(status, "be resumed"))
     is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if is_stopping(status) and not is_waiting:  # no process could act on the request
+    if is_stopping(status) and not is_waiting:  # a waiting job has no process to stop
         raise JobError(stopping_text(status))
     if not status.can_resume and not is_waiting:
         raise JobError(

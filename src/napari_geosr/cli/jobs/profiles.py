@@ -31,7 +31,8 @@ from napari_geosr.jobs.cluster.profiles import (
 )
 
 Name = Annotated[str, Parameter(help="Name of the profile.")]
-#: Questions that `profiles new` asks in a terminal: field, question.
+#: Fields of a profile, and the questions about them that `profiles new` asks in a
+#: terminal.
 _QUESTIONS = (
     ("project", "Project or account to which the computing time is charged"),
     ("walltime", "Time limit of one run (2:00:00, 90min, 12h)"),

@@ -171,7 +171,7 @@ def _print_note(console: Console, sentence: str) -> None:
 
 
 class _ProgressDisplay:
-    """Shows a bar per stage on a terminal, otherwise a line per stage and per 10 %."""
+    """Shows a bar for each stage; outside a terminal, prints a line at every 10 %."""
 
     def __init__(self) -> None:
         self._console = _new_console()

@@ -61,7 +61,7 @@ class Resources(Config):
 
 
 class Where(Resources):
-    """Where a job runs."""
+    """Options that determine the queue in which a job runs, and its resources."""
 
     queue: str | None = Field(
         None, description="Queue system: slurm, oar or local (this computer)."
@@ -107,7 +107,7 @@ class Where(Resources):
 
 
 class SubmitOptions(Where):
-    """Where a new job runs, and where its folder is."""
+    """Options that determine where a new job runs, and where its folder is."""
 
     job_folder: Path | None = Field(
         None,

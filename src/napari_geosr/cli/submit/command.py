@@ -207,8 +207,8 @@ def _processes(job: Job, profile: Profile) -> str:
 def _check_output(request: SubmitRequest) -> None:
     """Reject outputs that cannot be written or that another job is writing.
 
-    With --overwrite, the job itself discards the finished part of an earlier run once
-    it starts: until then, the job may be refused.
+    With --overwrite, the finished part of an earlier run is discarded only when the job
+    starts, because the submission may still be refused.
     """
     check_no_other_writer(_outputs(request), request.folder)
     if request.is_volume:

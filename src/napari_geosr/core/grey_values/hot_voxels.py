@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: Maximum fraction of the voxels, at either end of the range of grey values, that may
 #: be defects if their positions are unknown.
 OUTLIER_SHARE = 1e-4
-#: The corresponding fraction if their positions are known; larger, because isolated
-#: voxels are identified more reliably.
+#: Maximum fraction of defects if their positions are known; it is larger because
+#: isolated voxels are identified more reliably.
 HOT_SHARE = 1e-3
 #: Maximum fraction at which isolated voxels far from all others are still recognised;
 #: beyond `HOT_SHARE` they are reported, but not replaced.
@@ -218,7 +218,7 @@ class GreySample:
         return FarVoxels(1 - others.size / values.size, usual)
 
     def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
-        """Return the criteria for hot voxels; None if too few grey values are distinct.
+        """Return the criteria for hot voxels; None if nearly all grey values are equal.
 
         Parameters
         ----------

@@ -14,9 +14,9 @@ _NO_FOLDER = "no locator available"
 def compile_loops(function: F, **options: Any) -> F:
     """Compile a function on its first call; the compiled function releases the GIL.
 
-    It is cached on disk. If there is no writable folder for the cache, as in some
-    containers, it is compiled again in each process, which takes seconds; `doctor`
-    says so.
+    The compiled function is cached on disk. If there is no writable folder for the
+    cache, as in some containers, the function is compiled again in each process, which
+    takes seconds; `doctor` then reports this.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def compile_loops(function: F, **options: Any) -> F:
 
 
 def loop_cache() -> str:
-    """Return the folder in which compiled functions are cached; empty if none."""
+    """Return the cache folder of compiled functions; empty if there is none."""
     compiled: Any = compile_loops(_nothing)
     return compiled.stats.cache_path or ""
 

@@ -1,7 +1,7 @@
 """Disk space for memory-mapped files, and folders that are kept in memory.
 
-A file may have a size without having disk space. If the disk is full when such a file
-is written through a mapping, the system kills the process.
+The size of a file can exceed the disk space that is reserved for it. If the disk is
+full when such a file is written through a mapping, the system kills the process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def reserve_space(stream: IO[bytes], size: int) -> bool:
 
 
 def fill_space(stream: IO[bytes], size: int, start: int = 0) -> None:
-    """Reserve disk space from byte `start` on; where necessary, by writing zeros.
+    """Reserve disk space from byte `start` on, by writing zeros where necessary.
 
     Parameters
     ----------

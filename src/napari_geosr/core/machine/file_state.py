@@ -124,10 +124,11 @@ def state_when_opened(volume: Volume) -> FileState | None:
 class FileWatch:
     """Detects changes to the sources of volumes while the volumes are used.
 
-    Identity, size and times are compared and, for a single lazily read file, samples of
-    it, because writes to a memory-mapped file may update its time late. If any of these
-    have changed, the contents are compared with those remembered, if any: all bytes of
-    a small file, or the checksum in the record of the run.
+    The identity, size and times of each source are compared. If the source is a single
+    file that is read lazily, samples of its contents are compared as well, because
+    writes to a memory-mapped file may update its time late. If any of these have
+    changed, the contents are compared with those that were remembered: all bytes of a
+    small file, or the checksum in the record of the run.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Locks for file systems without locks: files that exist while a process works.
+"""Lock files for file systems without locks: each exists while a process works.
 
 Only one process can create a file that must not exist yet. The file names its process,
 so that the file of a process that was killed is recognised and replaced.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 #: Key of an `UnnamedAxis` in the metadata of volumes.
 UNNAMED_AXIS = "unnamed_axis"
-#: Key of the axes given by the user, in the order of the file, in the same metadata.
+#: Metadata key of the axes given by the user, in the order of the file.
 AXES_GIVEN = "axes_given"
 
 

@@ -18,6 +18,6 @@ def voxel_size_question(metadata: AnyMapping) -> VoxelSizeQuestion | None:
 def with_voxel_size_question(
     metadata: AnyMapping, question: VoxelSizeQuestion | None
 ) -> AnyDict:
-    """Return a copy of `metadata` with `question`, or without a question if None."""
+    """Return a copy of `metadata` with `question`; None removes the question."""
     rest = {k: v for k, v in metadata.items() if k != VOXEL_SIZE_QUESTION}
     return rest if question is None else {**rest, VOXEL_SIZE_QUESTION: question}

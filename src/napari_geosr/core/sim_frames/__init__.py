@@ -220,10 +220,10 @@ class SimFrames:
         return self.offsets[channel if len(self.offsets) > 1 else 0]
 
     def where(self, plane: int | None = None, time: int = 0, channel: int = 0) -> str:
-        """Name a plane in a message: ``" (time point 2, slice 1)"``; empty if only one.
+        """Name a plane in a message, e.g. as ``" (time point 2, slice 1)"``.
 
-        Time points, channels and slices are counted from 1. The slice is omitted if
-        `plane` is None.
+        Time points, channels and slices are counted from 1, and omitted if there is
+        only one. The slice is also omitted if `plane` is None.
         """
         parts = [
             f"{name} {at + 1}"
@@ -241,8 +241,8 @@ class SimFrames:
     ) -> int:
         """Return the position of a frame along the interleaved axes.
 
-        Of slice, time point and channel, only the one that is interleaved with the
-        frames matters.
+        Only one of `plane`, `time` and `channel` has an effect: the one that is
+        interleaved with the frames.
         """
         lengths = {"a": self.angles, "p": self.phases, "z": self._interleaved_planes}
         z = {"Z": plane, "T": time, "C": channel}[self.plane_axis]
@@ -261,7 +261,7 @@ class SimFrames:
     def possible_orders(self) -> list[str]:
         """Return the orders that the frames can have, the most common first.
 
-        Time points are always slowest.
+        The time point always varies most slowly.
         """
         known = [*ORDER_PRESETS, *(o for o in ORDERS if o not in ORDER_PRESETS)]
         is_series = self.plane_axis == "T" and self._interleaved_planes > 1
@@ -272,7 +272,7 @@ class SimFrames:
         return replace(self, order=order)
 
     def middle(self) -> tuple[int, int, int]:
-        """Return slice, time point and channel of a middle plane.
+        """Return the slice, time point and channel of a plane in the middle.
 
         The first time point and channel are used, unless they are interleaved with the
         frames.
@@ -282,7 +282,7 @@ class SimFrames:
         return found["Z"], found["T"], found["C"]
 
     def plane_at(self, places: Mapping[str, int]) -> tuple[int, int, int]:
-        """Return slice, time point and channel of an image of `volume`.
+        """Return the slice, time point and channel of an image of `volume`.
 
         Parameters
         ----------

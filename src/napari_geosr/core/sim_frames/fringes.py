@@ -16,9 +16,11 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Largest modulation of the fundamental in a file; estimates may slightly exceed 1.
 _MAX_MODULATION = 1.5
-#: Largest difference, in degrees, between a direction in a file and its wave vector.
+#: Largest accepted difference, in degrees, between the direction that a file states and
+#: that of the wave vector.
 _MAX_TURN = 0.1
-#: Largest relative difference between a period in a file and its wave vector.
+#: Largest accepted relative difference between the period that a file states and that
+#: of the wave vector.
 _MAX_STRETCH = 1e-3
 
 

@@ -10,7 +10,7 @@ from napari_geosr.core.units import PIXEL, convert_length
 #: Maximum of the resolution limit of the objective, λ/(2 NA), in pixels; if it is
 #: exceeded, the pixel size probably has the wrong unit.
 _MAX_PIXELS = 50
-#: Minimum of this resolution limit, in pixels.
+#: Minimum of the resolution limit of the objective, in pixels.
 _MIN_PIXELS = 0.25
 
 

@@ -22,7 +22,7 @@ ORDER_PRESETS: dict[str, str] = {
     "zap": "slice, then angle, then phase (OMX, fast)",
     "paz": "phase, then angle, then slice",
 }
-#: All possible orders of these letters.
+#: All possible orders of angle, phase and slice.
 ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
 #: Maximum edge, in pixels, of the central region from which the order is guessed.
 _GUESS_EDGE = 256
@@ -31,8 +31,8 @@ _GUESS_EDGE = 256
 #: 0.96 or more for shuffled frames.
 _CLEAR = 0.9
 #: Maximum `disagreement` of an order at which the patterns of different planes clearly
-#: agree. It is below 1 for time points of one object at SNR 5 and above, and usually
-#: above 1.3 for unrelated planes.
+#: agree. The disagreement is below 1 for time points of one object at SNR 5 and above,
+#: and usually above 1.3 for unrelated planes.
 _AGREES = 1.2
 #: An order is wrong if its disagreement exceeds this multiple of the lowest one. The
 #: ratio is 1.9 or more for orders that mix time points, and at most 1.3 for shuffled
@@ -51,12 +51,12 @@ _WHITE = 0.15
 #: others.
 _MORE_DISTINCT = 1.6
 #: Minimum height of an outlier above its surroundings, relative to the contrast of the
-#: frame (`_BRIGHT`). Single points are lower.
+#: frame (`_BRIGHT`). Images of single points are lower.
 _OUTLIER = 1.0
 #: Percentile of a frame, minus its median, that is taken as its contrast.
 _BRIGHT = 99.9
-#: Rank in 3 × 3 pixels (-1: highest) of the brightest surrounding pixel; up to two
-#: adjacent outliers are recognised.
+#: Rank, among 3 × 3 pixels, of the pixel with which an outlier is compared (-1 is the
+#: brightest). With rank -3, up to two adjacent outliers are recognised.
 _RANK = -3
 #: Other axes or numbers of angles and phases than the most probable ones are chosen if
 #: the ratio of the two misfits, each divided by the contrast of the patterns, exceeds
@@ -296,8 +296,8 @@ def disagreement(blocks: Sequence[FloatArray]) -> float:
     -------
     float
         1 minus the correlation of the patterns, plus the same for the power spectra of
-        each angle, which do not depend on drift. The difference is near 0 for similar
-        planes, and about 2 for unrelated ones.
+        each angle, which do not depend on drift. The sum is near 0 for similar planes,
+        and about 2 for unrelated ones.
     """
     modulated = [block - block.mean(axis=1, keepdims=True) for block in blocks]
     pairs = [
@@ -349,7 +349,7 @@ def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     Returns
     -------
     (str, str) or None
-        The best order and its rival; None if the best one is clear.
+        The best order and the second best; None if the best one is clear.
     """
     best = min(misfit, key=lambda order: misfit[order])
     others = [o for o in misfit if misfit[o] > misfit[best] * (1 + 1e-6)]

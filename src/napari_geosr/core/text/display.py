@@ -25,8 +25,8 @@ _WHITE_PERCENTILE = 99
 def printable(text: str) -> str:
     r"""Replace undecodable bytes in a string with escapes, such as ``\xff``.
 
-    Python represents them by surrogates in file names that are not UTF-8. Surrogates
-    cannot be written to files, or to most terminals.
+    Python represents such bytes, which occur in file names that are not UTF-8, by
+    surrogates. Surrogates cannot be written to files, or to most terminals.
 
     Examples
     --------

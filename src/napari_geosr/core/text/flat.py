@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: Phrases about volumes, and the same for a single image, in order of replacement.
+#: Phrases about volumes, and the corresponding ones for a single image, in the order in
+#: which they are replaced.
 _PHRASES = (
     ("faces of the volume", "edges of the image"),
     ("the faces", "the edges"),

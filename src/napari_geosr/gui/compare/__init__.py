@@ -335,7 +335,7 @@ class CompareDock(CompareWidgets):
         return str(chosen) if chosen else self._report.compared[-1]
 
     def _on_compared(self, _index: int = 0) -> None:
-        """Use the base and the selected image for curtain and blinking."""
+        """Use the base and the selected image for the curtain and for blinking."""
         if self._report is None:
             return
         self.figures.show_volume(self._compared_key())

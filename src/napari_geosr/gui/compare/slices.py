@@ -118,7 +118,7 @@ class _Request:
 class SliceMontage(QObject):
     """Adds temporary layers with several slices of each compared image.
 
-    Their contrast limits, gamma and colormap are linked to those of the source layers.
+    The contrast limits, gamma and colormap are linked to those of the source layers.
 
     Parameters
     ----------

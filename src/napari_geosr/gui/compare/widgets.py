@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
-#: Rows that do not touch each other, and boxes that are visible when unticked, which
-#: those of napari's style are not in the dark theme.
+#: Style of the list: rows do not touch each other, and unchecked boxes are visible even
+#: in the dark theme, unlike those of napari's own style.
 _LIST_STYLE = (
     "QListWidget::item { height: 20px; }"
     "QListWidget::indicator:unchecked { width: 12px; height: 12px;"

@@ -192,7 +192,7 @@ class JobsDock(Dock):
         self._show_jobs()
 
     def _remote_jobs(self) -> dict[str, JobStatus]:
-        """Jobs of other computers, except jobs in folders shared with this computer."""
+        """Return remote jobs, except those in folders shared with this computer."""
         found = {}
         for host, jobs in self.watch.jobs.items():
             for job in jobs:
@@ -424,7 +424,7 @@ def _fill(
 
 
 def _progress(job: JobStatus) -> str:
-    """Progress in steps for a training run, in per cent for all other jobs."""
+    """Return the progress: in steps for training runs, in per cent for other jobs."""
     if not job.total:
         return "–"
     if job.operation in FIT_NETWORKS:

@@ -214,7 +214,7 @@ def _preview(job: JobFolder, status: JobStatus) -> Volume:
 
 
 def _slice_of(preview: Volume, volume: Volume) -> int | None:
-    """Index of the slice of `volume` that a preview shows, by its position."""
+    """Return the index of the slice of `volume` at the position of a preview."""
     if volume.axes != "ZYX" or preview.axes != "ZYX":
         return None
     index = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])

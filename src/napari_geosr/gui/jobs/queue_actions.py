@@ -76,7 +76,7 @@ def stop(
 ) -> None:
     """Ask a job to stop and cancel it in its queue.
 
-    For the other parameters, see `resume`.
+    The other parameters are as for `resume`.
     """
     elsewhere = index.elsewhere_of(job.path)
     if elsewhere is not None:

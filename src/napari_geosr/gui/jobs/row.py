@@ -165,7 +165,7 @@ class JobRow(JobOffer):
         self._show(None)
 
     def show_failure(self, error: Exception) -> None:
-        """Show the error as a failure of the dock."""
+        """Show the error in the dock."""
         self._dock.show_failure(error)
 
 

@@ -109,7 +109,8 @@ class TrainingPlan:
 
         Messages name layers, not the files that would be written for them.
 
-        Call it in a worker, because some methods load PyTorch or a network here.
+        The check must run in a worker, because some learning methods load PyTorch or a
+        network during the check.
 
         Raises
         ------
@@ -131,10 +132,11 @@ class TrainingPlan:
         return TrainJob(method=self.method, training=training), in_memory
 
     def on_shared_regions(self) -> tuple[TrainingPlan, tuple[str, ...]]:
-        """Crop layers and files that are shifted against each other.
+        """Crop layers and files that are shifted relative to each other.
 
         The viewer shows the position of every layer, but the layer's file might not
-        state it, so the job cannot crop them itself. Call it in a worker, like `check`.
+        state it, so the cropping cannot be left to the job. Like `check`, this method
+        must be called in a worker.
 
         Returns
         -------
@@ -323,7 +325,7 @@ def _name(part: Path | Volume) -> str:
 
 
 def _box(volume: Volume, source: Volume | None, edge: int) -> tuple[slice, ...]:
-    """Central box of `volume`, aligned with that of `source` if the two can match."""
+    """Return a central box of `volume`, aligned with that of `source` if possible."""
     shape, factors = volume.shape, (1,) * len(volume.shape)
     if source is not None and len(source.shape) == len(shape):
         pairs = list(zip(shape, source.shape, strict=True))

@@ -104,7 +104,7 @@ def figures_text(watch: JobWatch) -> str:
 
 
 def line_text(watch: JobWatch) -> str:
-    """Line for an action bar: progress and time left, name and activity of the job.
+    """Return a line for an action bar: progress, time left, job name and activity.
 
     A dock truncates the end of a line that is too long.
     """
@@ -122,7 +122,7 @@ def line_text(watch: JobWatch) -> str:
 
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:
-    """Steps done and total steps, from the progress events or the status."""
+    """Return the steps done and in total, from the progress events or the status."""
     status = watch.status
     if status.operation not in FIT_NETWORKS and not status.is_alive:
         return status.done, status.total

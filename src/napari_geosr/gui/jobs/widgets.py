@@ -156,7 +156,7 @@ class JobWidgets(QWidget):
         self.tune_button.setVisible(makes_model)
         shown = operation in SHOWN_AS_LAYER
         self.show_button.setVisible(shown)
-        # Shown instead of `show_button`; only studies of projections have neither.
+        # This button replaces `show_button`; only studies of projections have neither.
         self.use_button.setVisible(makes_model or not operation)
         for widget in (self.title, self.figures, self.folder_row):
             widget.setVisible(operation is not None)
@@ -244,7 +244,7 @@ class ResumeSettings(Section):
 
 
 class PartsStrip(QWidget):
-    """One cell for each part of a volume, filled in proportion to the finished share.
+    """A strip of cells, one per part of a volume, each filled as the part is finished.
 
     Attributes
     ----------

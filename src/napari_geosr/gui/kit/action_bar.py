@@ -110,7 +110,7 @@ class ActionBar(QWidget):
     def add_row(self, *widgets: QWidget, on_top: bool = False) -> QWidget:
         """Add a row of buttons below the others, and return it.
 
-        With `on_top`, the row is added above the others. They then keep their place
+        With `on_top`, the row is added above the others, which then keep their place
         when the row is shown, because the bar is at the bottom of its dock.
         """
         made = QWidget()
@@ -125,7 +125,7 @@ class ActionBar(QWidget):
     def set_primary(self, button: QPushButton) -> None:
         """Highlight the button for the next step instead of the previous button.
 
-        It may be in another part of the dock.
+        The button may be in another part of the dock.
         """
         if button is self._primary:
             return

@@ -459,7 +459,7 @@ def _number(text: str) -> Any:
 
 
 def _bounds(field: FieldInfo, kind: type, optional: bool) -> tuple[Any, Any]:
-    """Return the limits of a field; if optional, the lowest means ``automatic``."""
+    """Return the limits of a field; for optional fields, the lowest is automatic."""
     low, high = -_UNBOUNDED, _UNBOUNDED
     gap = 1 if kind is int else 10.0**-_DECIMALS
     for bound in field.metadata:

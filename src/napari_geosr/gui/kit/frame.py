@@ -87,7 +87,7 @@ class DockFrame(QWidget):
         self.label.setAccessibleName("Current activity")
         self.label.setToolTip("The dock is opening.")
         self.message = MessageRow()
-        # Not a QVBoxLayout, to which napari would add an empty stretch.
+        # Do not use a QVBoxLayout, to which napari would add an empty stretch.
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.label, 0, 0)

@@ -67,7 +67,7 @@ class Connections:
         Parameters
         ----------
         holder : object
-            Owner of the list, e.g. a viewer. It is not kept alive.
+            Owner of the list, e.g. a viewer; the owner is not kept alive.
         name : str
             Attribute of the list, e.g. ``"mouse_drag_callbacks"``.
         """

@@ -147,9 +147,9 @@ class _MessageLabel(QLabel):
 class MessageRow(QWidget):
     """Message in a dock: an icon and text; for some kinds, a word before the text.
 
-    Hidden while it is empty. Errors and messages with details have a *Details* button.
-    Its shortcut can be changed if a dock has several message rows; without a shortcut,
-    there is no *Details* button.
+    The row is hidden while it is empty. Errors and messages with details have a
+    *Details* button. The shortcut of this button can be changed if a dock has several
+    message rows; without a shortcut, there is no button.
 
     Signals
     -------

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Titles(Protocol):
-    """A form: the names of its settings and the titles of their fields."""
+    """A form with the names of settings and the titles of their fields."""
 
     names: list[str]
 
@@ -62,7 +62,7 @@ _ANSWERS = (
 )
 #: Object name of the row in which a dock asks for the voxel size.
 VOXEL_SIZE_ROW = "voxel_size"
-#: Like `_ANSWERS`, for a dock with this row.
+#: Like `_ANSWERS`, for a dock with a row that asks for the voxel size.
 _VOXEL_SIZES = (
     (
         re.compile(

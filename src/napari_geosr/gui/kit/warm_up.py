@@ -20,9 +20,10 @@ _n_pausing = 0
 def load_torch() -> None:
     """Import torch while other threads run.
 
-    Call it in a worker, before anything else imports torch. A plain import would freeze
-    the window several times for more than a tenth of a second (measured): while Python
-    loads the libraries, and while the garbage collector checks the new objects.
+    Call this function in a worker, before anything else imports torch. A plain import
+    would freeze the window several times for more than a tenth of a second (measured):
+    while Python loads the libraries, and while the garbage collector checks the new
+    objects.
     """
     if "torch" in sys.modules:
         return
@@ -35,7 +36,7 @@ def load_torch() -> None:
 def prepare_shapes() -> None:
     """Import and compile what napari needs for its first shapes layer.
 
-    Call it in a worker: it takes half a second, during which the window would freeze.
+    Call this function in a worker: it takes half a second, and would freeze the window.
     """
     import numpy as np
     from napari.layers import Shapes

@@ -1,6 +1,6 @@
 """Widgets for docks: buttons, labels, rows, sections, lists.
 
-Each has an accessible name and a tool tip.
+The controls have accessible names and tool tips.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ def combo(name: str, tool_tip: str) -> QComboBox:
 def fit_entries(menu: QComboBox) -> None:
     """Make a menu wide enough for its entries, up to `_MAX_ENTRY`.
 
-    Call it after adding entries. Qt's own policies fit either all entries, which
-    can widen the dock, or none.
+    Call this function after adding entries. Qt's own policies fit either all entries,
+    which can widen the dock, or none.
     """
     metrics = menu.fontMetrics()
     texts = (menu.itemText(i) for i in range(menu.count()))

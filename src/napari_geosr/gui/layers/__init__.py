@@ -317,7 +317,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
 def add_image_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image:
-    """Add `volume` as an image layer, with colormap and contrast limits of `like`.
+    """Add `volume` as an image layer, with the colormap and contrast limits of `like`.
 
     Parameters
     ----------
@@ -370,7 +370,7 @@ def replace_data(
 def add_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image | Labels:
-    """Add `volume` over `like`: as labels, or as an image of the same appearance.
+    """Add `volume` over `like`, as labels or as an image with the same appearance.
 
     Parameters
     ----------
@@ -419,7 +419,7 @@ def add_described_labels(
     editable: bool = True,
     **options: Any,
 ) -> Labels:
-    """Add labels, which `text_of` describes in the status bar from the beginning.
+    """Add labels that `text_of` describes in the status bar from the beginning.
 
     napari (0.9.2) reads the features for the status bar as soon as the layer is added;
     in 3D, this fails unless the mouse has been over the canvas.

@@ -247,8 +247,8 @@ class CompareBox(QWidget):
         self.slider.setVisible(checked)
         pair = self.pair()
         if checked and pair is not None:
-            self.difference_button.setChecked(False)  # it would cover the curtain
-            self.blink_button.setChecked(False)  # it would show the scan as "after"
+            self.difference_button.setChecked(False)  # it covers the curtain
+            self.blink_button.setChecked(False)  # it shows the scan as "after"
             pair[1].visible = True
             self._draw()
             return

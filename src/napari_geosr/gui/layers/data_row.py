@@ -307,9 +307,9 @@ def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
 def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     """Choose a different layer for each row that the user has not changed.
 
-    The first row gets the selected layer if it is suitable for training. Each of the
-    others gets a layer that can show the same object, unless the rows take unpaired
-    volumes. A row for labels prefers a labels layer. Visible layers come first, and
+    The first row gets the selected layer if it is suitable for training. Each other row
+    gets a layer that can show the same object, unless the rows take unpaired volumes. A
+    row for labels prefers a labels layer. Visible layers come first, and
     replace hidden ones that were suggested because no other was visible.
     """
     is_paired = not any(row.takes_several for row in rows)

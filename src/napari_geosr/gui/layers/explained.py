@@ -24,8 +24,8 @@ _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 #: While the window waits, a checksum is computed from at most this many bytes, which
 #: takes about 10 ms.
 _MOST_BYTES = 2**24
-#: Corresponding maximum for arrays that are not in C order, which takes longer because
-#: their voxels are rearranged.
+#: The corresponding maximum for arrays that are not in C order; their checksum takes
+#: longer, because the voxels are rearranged.
 _MOST_REARRANGED = 2**21
 #: Metadata keys of the name and the identifier of the layer that was restored. The
 #: identifier is unique in a session, and remains the same when the layer is renamed.

@@ -105,8 +105,8 @@ def check_same_rotation(layer: Layer, other: Layer, fields: Sequence[str] = ()) 
     """Raise `VolumeError` if a layer is rotated relative to another one.
 
     Shear and mirroring count as rotation. Volumes cannot be rotated, so comparing
-    volumes does not reveal a rotation. Layers with different numbers of axes are left
-    to that comparison.
+    volumes does not reveal a rotation. Layers with different numbers of axes are not
+    rejected here, but when their volumes are compared.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ def can_redraw(layer: Labels) -> bool:
 
 
 def can_replace_textures() -> bool:
-    """Whether napari's label colormap has the private methods that we override."""
+    """Whether napari's label colormap has the private methods that are overridden."""
     from napari.utils.colormaps import CyclicLabelColormap
 
     names = ("_data_to_texture", "_map_without_cache")

@@ -75,7 +75,7 @@ class OpenedScan:
 def projection_layers(opened: OpenedScan) -> list[LayerData]:
     """Return the layers of a scan: its projections and its sinograms.
 
-    Both have four axes, angle and z before height and width; see
+    Both layers have four axes: angle, z, height and width; see
     `napari_geosr.gui.layers.scan_views`. The first layer is visible, and napari fits
     the view to it: the sinograms if there are few rows, otherwise the projections.
     Lengths are those in the sample, not on the detector, so that z is the same as in

@@ -1,14 +1,14 @@
 """Views of projections and sinograms for napari, with an axis for each slider.
 
-Both views have four axes. The first indexes the projections, the second the detector
-rows, aligned with the slices of the reconstruction. Along the axis that does not affect
-its data, a view has a single voxel, which spans the full length of the other view.
-Therefore the slice slider ends with the last slice, and the angle slider affects only
-the projections.
+Both views have four axes. The first axis indexes the projections, the second axis the
+detector rows, aligned with the slices of the reconstruction. Along the axis that does
+not affect its data, a view has a single voxel, which spans the full length of the other
+view. Therefore the slice slider ends with the last slice, and the angle slider affects
+only the projections.
 
 napari reads a layer's slice in the main thread when it draws the slice. For one
 sinogram of a compressed file, the whole file must be decoded, which can take minutes.
-Here, a thread reads it, and the picture is blank until the data arrive. Data that
+Here, a thread reads the data, and the picture is blank until they arrive. Data that
 arrive within `_DRAW_WAIT` are drawn immediately.
 """
 

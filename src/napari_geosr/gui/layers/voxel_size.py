@@ -307,7 +307,7 @@ def steps_to_read_voxel_size(
     """Return the steps that read the voxel size from the layer's file, for a worker.
 
     The steps return None if the file has no voxel size or does not contain the
-    layer's voxels. They may raise `FileError`.
+    layer's voxels. The steps may raise `FileError`.
 
     Returns
     -------

@@ -327,8 +327,8 @@ class ModelsDock(Dock):
     def import_models(self, sources: list[str]) -> None:
         """Import files, folders, URLs or identifiers, in a worker.
 
-        They are imported one after the other. A failure does not stop the others; each
-        outcome is reported.
+        The models are imported one after the other. The failure of one import does not
+        stop the others; each outcome is reported.
         """
         if not sources:
             return

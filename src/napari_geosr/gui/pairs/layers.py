@@ -116,7 +116,7 @@ def _pair_of(areas: list[tuple[float, int, Image]]) -> list[Image]:
 
 
 def _pixel_areas(viewer: napari.viewer.Viewer) -> list[tuple[float, int, Image]]:
-    """Return pixel area, spatial axes and layer of each image, largest area first."""
+    """Return each image's pixel area, spatial axes and layer, largest area first."""
     found = []
     for layer in viewer.layers:
         if not is_training_image(layer) or getattr(layer, "rgb", False):

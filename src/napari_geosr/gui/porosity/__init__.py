@@ -456,7 +456,7 @@ class PorosityDock(PorosityWidgets):
     def _on_explained(
         self, name: str, measured: PoreMeasurement, found: ExplainedPores
     ) -> None:
-        """Add columns to table, layer and files, unless another result is shown."""
+        """Add columns to the table, layer and files, unless another result is shown."""
         if self._measured is not measured:
             self.message.show_message(OUTDATED)
             return

@@ -119,8 +119,8 @@ class ExplainedPores:
     def added_to(self, report: PorosityReport) -> tuple[PorosityReport, object]:
         """Return `report` with the added columns, and its features.
 
-        It may contain groups of pores that were saved while the pores were being
-        explained.
+        The given report may contain groups of pores that were saved while the pores
+        were being explained.
         """
         if report is self.before:
             return self.report, self.features

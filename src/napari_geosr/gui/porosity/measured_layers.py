@@ -1,4 +1,4 @@
-"""Layers in which pores were measured: the results follow them, or become outdated."""
+"""Follow the layers in which pores were measured; note when results are outdated."""
 
 from __future__ import annotations
 
@@ -304,8 +304,8 @@ class MeasuredInputs:
 class EditedPores(QObject):
     """Follows the pore layers of the last measurement.
 
-    napari emits no event when an edit is undone or an array is changed in place, so
-    that labels are also checked after the layer was redrawn.
+    napari emits no event when an edit is undone or an array is changed in place, so the
+    labels are also checked after the layer has been redrawn.
 
     Signals
     -------

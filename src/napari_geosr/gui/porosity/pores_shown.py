@@ -199,7 +199,7 @@ class PoreDisplay(QObject):
         report, layer = self._result.report, self.layer()
         self._shown = self._result.which.currentData()
         self._unfollow()
-        # This emits `changed`, which updates all views.
+        # `restart` emits `changed`, which updates all views.
         self.marked.restart(0 if report is None else report.pore_count)
         selected = self._selections.get(self._shown)
         if selected is not None:

@@ -55,8 +55,8 @@ _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 _MIN_FIGURES_HEIGHT = 60
 #: Minimum height of the pore table, in pixels.
 _MIN_TABLE_HEIGHT = 90
-#: Height, in pixels, below which the figures are not shrunk as long as the table can
-#: be.
+#: Height, in pixels, below which the figures are not shrunk as long as the table can be
+#: shrunk instead.
 _FIGURES_HEIGHT = 230
 
 
@@ -76,6 +76,7 @@ class PorosityResult(QWidget):
     evidenceRequested
         The user requested evidence for the pores of the report that is shown.
     exportRequested
+        The user requested the export of the results.
     """
 
     labelChosen = Signal(int)

@@ -62,7 +62,7 @@ def add_physical_size(form: ConfigForm, label: QLabel) -> None:
 
 
 def show_element(editor: QSpinBox, *, flat: bool | None = None) -> None:
-    """Show the unit of a size: voxels or, of a single image, pixels.
+    """Show the unit of a size: voxels or, for a single image, pixels.
 
     Without `flat`, the unit stays the same, but may become singular.
     """

@@ -35,7 +35,8 @@ RUNNING = {
     "evidence": "Evaluating the evidence…",
     "plan": "Planning…",
 }
-#: What a message says is stopped if its layer is removed, by operation.
+#: Words for each operation in the message that it was stopped because its layer was
+#: removed.
 STOPPED = {
     "measure": "its measurement",
     "evidence": "the evaluation of the evidence",

@@ -458,7 +458,7 @@ class ReconstructDock(ReconstructWidgets):
 
 
 def _describe_scan(scan: Projections) -> str:
-    """Describe projections, angular range, pixels, beam and flat fields of a scan."""
+    """Describe a scan: projections, angular range, pixels, beam and flat fields."""
     height, width = scan.pixel_size
     size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
     pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"

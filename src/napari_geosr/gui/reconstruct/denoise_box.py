@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 #: Milliseconds between status checks of the job.
 _PAUSE = 1000
-#: Value of the spin box that represents an automatic number of parts.
+#: Value of the spin box for which the number of parts is chosen automatically.
 _AUTO = 1
 _ABOUT = (
     "Train a network on the noisy projections alone: the scan is split, each part is "

@@ -55,7 +55,7 @@ class HiddenViews:
             self._camera = tuple(camera.center), float(camera.zoom)
 
     def fit(self, layer: Layer) -> None:
-        """Fit the camera to a layer of slices if others were hidden for this layer."""
+        """Fit the camera to a layer of slices if projections were hidden for it."""
         if not self._must_fit:
             return
         self._must_fit = False
@@ -159,8 +159,8 @@ class VolumeLayer:
         Parameters
         ----------
         reusable : Image layer, optional
-            A layer with three axes that is no longer needed. It is reused because
-            napari takes a third of a second to remove a layer and add another.
+            A layer with three axes that is no longer needed. The layer is reused
+            because napari takes a third of a second to remove a layer and add another.
         """
         self._reusable = None if reusable is None else weakref.ref(reusable)
         stopped = self._stopped if self.unfinished(key) is not None else None

@@ -75,7 +75,7 @@ class OpenProjections(QWidget):
         self.again_button = button(
             "Read again", "Open the same file with these settings.", "Alt+Shift+E"
         )
-        # Separate from messages about reconstructions, which scroll away with the form.
+        # A row of its own, because messages about reconstructions scroll with the form.
         self.message = MessageRow(shortcut="Alt+Shift+O")
         self._lay_out()
         self.file_button.clicked.connect(self._on_file)

@@ -238,7 +238,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_model(self) -> None:
         self._runs_after_verdict = False
-        self.clear_errors()  # they concern the previous model
+        self.clear_errors()  # the errors concern the previous model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
         self._offer_adapting()
@@ -325,7 +325,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_verdict_ended(self) -> None:
         if self._runs_after_verdict:
-            # Deferred, because the run may first ask the user a question.
+            # Defer the run, because it may first ask the user a question.
             self._run_timer.start()
 
     def _run_after_verdict(self) -> None:

@@ -125,7 +125,7 @@ class RestoreActivity(Activity):
         self.watch = SourceWatch()
         self._original_name = ""  # name of the target; the user may rename it
         self._refreshers: list[Refresher] = []
-        # Deferred: the layer list must not change while a layer is being removed.
+        # Defer removals: the layer list must not change while a layer is being removed.
         self._preview_timer = QTimer(self)
         self._preview_timer.setSingleShot(True)
         self._preview_timer.timeout.connect(self._remove_orphaned_preview)
@@ -165,7 +165,7 @@ class RestoreActivity(Activity):
     def run_source(self) -> Image | None:
         """Return the layer that the last run restored, if it still exists.
 
-        It differs from `source` if another layer has been chosen since then.
+        This layer differs from `source` if another one has been chosen since then.
         """
         return None if self._run_source is None else self._run_source()
 

@@ -216,7 +216,7 @@ class CheckVerdict(MessageRow):
 
 
 class CompareButton(QPushButton):
-    """Opens the Compare dock with a result and its scan ticked in the list."""
+    """Opens the Compare dock with a result and its scan checked in the list."""
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None

@@ -113,7 +113,7 @@ def with_upper_limit(
 ) -> Generator[Step, None, tuple[RestorationResult, float]]:
     """Run a restoration, then find the upper contrast limit of its standard deviations.
 
-    This is done in the worker because voxels may have to be read from disk.
+    The limit is found in the worker because voxels may have to be read from disk.
 
     Returns
     -------

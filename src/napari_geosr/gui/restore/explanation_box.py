@@ -1,4 +1,4 @@
-"""Explain a pore or voxel clicked in the result with a sentence and a layer."""
+"""Explain a clicked pore or voxel of the result, in a sentence and in a layer."""
 
 from __future__ import annotations
 

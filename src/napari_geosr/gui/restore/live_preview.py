@@ -242,9 +242,9 @@ class LiveLayer(QObject):
 
 
 def _forbid_saving(layer: Image) -> None:
-    """Let all writers, also those of napari and of other plugins, refuse a layer.
+    """Make all writers, including those of napari and other plugins, refuse a layer.
 
-    The file would be NaN wherever the layer has not been viewed.
+    The file would contain NaN wherever the layer has not been viewed.
     """
     known = weakref.ref(layer)  # no reference cycle
 

@@ -17,7 +17,8 @@ class MoreActions(Section):
     Parameters
     ----------
     rows : sequence of sequence of QPushButton
-        Buttons of each row, from left to right. Each has a shortcut or a mnemonic.
+        Buttons of each row, from left to right; every button has a shortcut or a
+        mnemonic.
     """
 
     def __init__(

@@ -119,7 +119,7 @@ class _Place:
     """The layer in which the noise of a scan is measured.
 
     `key` identifies the voxels that were measured; `is_painted` states whether the user
-    has painted since.
+    has painted on a layer since then.
     """
 
     kind: str
@@ -325,7 +325,7 @@ class NoiseSourceBox(QWidget):
             self._measure()
 
     def _is_stack(self, layer: Layer) -> bool:
-        """Whether all time points of a layer are used: the frames of a blank scan."""
+        """Whether all time points of a layer are used, as frames of a blank scan."""
         return self._kind() == "blank" and "T" in geometry_of_layer(layer).axes
 
     def _on_measured(

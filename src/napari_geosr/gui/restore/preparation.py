@@ -92,11 +92,11 @@ class RunPreparation:
     def other_points(
         self, position: Mapping[str, int]
     ) -> Iterator[tuple[str, PreparedRestoration]]:
-        """Yield name and preparation of other points on which the effect may differ.
+        """Yield the name and preparation of other points where the effect may differ.
 
-        These are a typical time point of every channel except the one at `position`,
-        and the time points with very different noise, which are found by reading
-        voxels.
+        The points are a typical time point of every channel except the one at
+        `position`, and the time points with very different noise, which are found by
+        reading voxels.
         """
         series, shown = self.series, point_at(position)
         for channel in () if series is None else series.channels:

@@ -56,7 +56,7 @@ class PointWatch(QObject):
             self._timer.start(_SETTLED_MS)
 
     def point(self) -> dict[str, int]:
-        """Return the time point and channel on screen; empty if not a series."""
+        """Return the time point and channel on screen; empty for a single volume."""
         layer = None if self._layer is None else self._layer()
         if layer is None or layer not in self._viewer.layers:
             return {}

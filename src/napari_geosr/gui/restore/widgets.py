@@ -298,8 +298,8 @@ class RestoreWidgets(Dock):
             Whether a run is waiting for its preparation.
         """
         self.noise_box.set_running(what == "run")
-        # Not shown for previews: a preview is computed whenever the displayed region
-        # changes, so the bar would flicker.
+        # Hide the bar during previews: a preview is computed whenever the displayed
+        # region changes, so the bar would flicker.
         is_shown = awaited or what in ("run", "prepare")
         background = self._background()
         self.progress.setVisible(is_shown or (not what and bool(background)))

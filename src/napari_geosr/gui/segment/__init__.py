@@ -193,7 +193,7 @@ class SegmentDock(SegmentWidgets):
     def _on_layers(self) -> None:
         """Handle another scan or other strokes."""
         self.shown_layers.clear()
-        self.comparison.hide()  # it was computed from other layers
+        self.comparison.hide()  # the sentence is about other layers
         self._answer = None
         self._painted.end()
         layer = self.strokes.layer()
@@ -208,7 +208,7 @@ class SegmentDock(SegmentWidgets):
     def _on_stroke(self, _event: object = None) -> None:
         self._revision += 1
         self._is_done = False
-        self.comparison.hide()  # it was computed from earlier strokes
+        self.comparison.hide()  # the sentence is about earlier strokes
         self.activity.on_change()
 
     def _on_refreshed(self, _event: object = None) -> None:
@@ -441,7 +441,7 @@ class SegmentDock(SegmentWidgets):
             centre_on(self._viewer, layer, (z, height / 2, width / 2))
 
     def _on_form(self) -> None:
-        self.comparison.hide()  # it was computed with other settings
+        self.comparison.hide()  # the sentence is about other settings
         self.show_busy(self.activity.busy)
 
     def _on_compared(self, found: PretrainingComparison, revision: int) -> None:

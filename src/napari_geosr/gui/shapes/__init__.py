@@ -94,7 +94,7 @@ class ShapesDock(ShapesWidgets):
         #: removed, which cancelled the operation.
         self._sources: tuple[weakref.ref[Layer], ...] = ()
         self._removed = ""
-        #: Message when the preview was shown; it concerns the input of the preview.
+        #: Message that was shown with the preview; it concerns the preview's input.
         self._preview_message = ""
         self._progress = OperationProgress(
             self.bar.state.setText,
@@ -252,7 +252,7 @@ class ShapesDock(ShapesWidgets):
     ) -> None:
         """Start an operation that shows its progress in the bar.
 
-        It is cancelled if one of the layers in `sources` is removed.
+        The operation is cancelled if one of the layers in `sources` is removed.
         """
         self._progress.restart()
         layers = map(unwrapped, sources)
@@ -411,7 +411,7 @@ class ShapesDock(ShapesWidgets):
     def _on_made(self, made: ShapeLayer, layer: Labels) -> None:
         self.preview.clear()
         labels, surface = add_shape(self._viewer, made, layer)
-        # Set after the layers exist: `_on_removed` releases a result without layers.
+        # Set this last, because `_on_removed` releases a result without layers.
         self._made = made
         self._shown = (weakref.ref(labels), weakref.ref(surface))
         self.show_figures(made, made.volume.name)
@@ -439,7 +439,7 @@ class ShapesDock(ShapesWidgets):
 
     def _on_segmented(self, made: SegmentedLayer, scan: Image) -> None:
         labels = add_segmentation(self._viewer, made, scan)
-        # There is no surface to export.
+        # A segmentation has no surface to export.
         self._made, self._shown = None, (weakref.ref(labels),)
         self.show_labels(made, labels.name)
         self._show_place(labels)

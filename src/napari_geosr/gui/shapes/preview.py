@@ -123,7 +123,7 @@ class FadedInput:
     Parameters
     ----------
     source : Labels
-        Not kept alive.
+        The input layer, which is not kept alive.
     """
 
     def __init__(self, source: Labels) -> None:

@@ -98,7 +98,7 @@ class AnswerCompare(QWidget):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def add(self, method: str, layer: Image, source: Hashable = None) -> None:
-        """Offer a new result; compare it with the widefield or an earlier result."""
+        """Offer a new result; compare it with the widefield image or another result."""
         results = self._results.setdefault(source, {})
         results.pop(method, None)
         results[method] = weakref.ref(layer)

@@ -26,7 +26,7 @@ _NUMBERS = (1, 2, 3)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 
 #: Range of frequencies that a corrected pattern may have, relative to the cut-off. The
-#: search suppresses lower ones; the objective does not transmit higher ones.
+#: search suppresses lower frequencies; the objective does not transmit higher ones.
 _RANGE = (0.1, 1.2)
 #: Highest frequency along an axis that the camera resolves, in cycles per pixel.
 _NYQUIST = 0.5
@@ -35,7 +35,7 @@ _NYQUIST = 0.5
 class PatternTable(QWidget):
     """Direction, period, phases, modulation and confidence for each angle.
 
-    Hidden while no pattern is known.
+    The table is hidden while no pattern is known.
 
     Signals
     -------

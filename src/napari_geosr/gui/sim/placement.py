@@ -28,7 +28,7 @@ PREVIEW_EDGE = 512
 def frames_key(layer: Image) -> tuple[object, ...]:
     """Return a key that changes with the frames, their axes and their pixel size.
 
-    It does not depend on the position of the layer.
+    The key does not depend on the position of the layer.
     """
     known = geometry_of_layer(layer)
     return contents_key(layer), known.axes, known.voxel_size, known.unit
@@ -75,7 +75,7 @@ def show_frame(
 def plane_of_frame(
     viewer: napari.viewer.Viewer, layer: Image, frames: SimFrames
 ) -> tuple[int, int, int]:
-    """Return slice, time point and channel of the frame on screen."""
+    """Return the slice, time point and channel of the frame on screen."""
     axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
     places = {
         letter: plane_on_screen(viewer, layer, axis, shape[axis])

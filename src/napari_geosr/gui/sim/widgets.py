@@ -174,7 +174,7 @@ class SimWidgets(Dock):
         fill_dock(self, area, self.message, self.bar)
 
     def show_next(self, problems: Sequence[str] | None) -> None:
-        """Say what to do next, and highlight its button.
+        """Name the next step while nothing is running, and highlight its button.
 
         Parameters
         ----------

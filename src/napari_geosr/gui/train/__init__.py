@@ -234,7 +234,7 @@ class TrainDock(TrainWidgets):
         self._suggesting.start(0)
 
     def _on_removed(self, event: QEvent) -> None:
-        # Not looked up in the rows, which may already have released the layer.
+        # Do not look for the layer in the rows, which may have released it already.
         if any(ref() is event.value for ref in self._used_layers):
             self._removed_layer = event.value.name
         self._on_layers()

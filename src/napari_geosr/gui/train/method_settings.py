@@ -359,8 +359,8 @@ class MethodSettings(QWidget):
 def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
     """Find the settings of a training run that starts from a model.
 
-    Call it in a worker. It loads torch, because the module that defines the model's
-    network imports it.
+    Call this function in a worker: it loads torch, which the module that defines the
+    model's network imports.
     """
     load_torch()
     yield StageStarted(message="Reading the initial model")

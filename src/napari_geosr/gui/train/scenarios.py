@@ -1,6 +1,6 @@
 """Kinds of data that users may have, and the learning methods that suit them.
 
-Independent of Qt.
+This module does not depend on Qt.
 """
 
 from __future__ import annotations

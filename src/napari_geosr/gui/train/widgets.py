@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 NO_ESTIMATE = "Estimate: –"
 #: Text of the status line once all data are chosen.
 READY = "Ready: press Start."
-#: Texts of the status line after a refused start; it has no room for the error.
+#: Texts of the status line after a refused start; the line has no room for the error.
 CORRECT_FIELD = "Correct the marked field."
 CORRECT_ABOVE = "See the error above."
 

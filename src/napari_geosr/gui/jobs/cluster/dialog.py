@@ -49,7 +49,7 @@ from napari_geosr.jobs.queues import load_queue
 
 #: Fields of a profile that apply to a single job; the others describe the cluster.
 _SHOWN = ("project", "partition", "walltime", "nodes", "cores", "gpus", "memory")
-#: Fields that are needed only for another computer.
+#: Fields that are needed only if the job is submitted on another computer.
 _REMOTE = ("local_folder", "remote_folder")
 #: Commands that submit jobs, by queue.
 _COMMANDS = {"slurm": "sbatch", "oar": "oarsub"}

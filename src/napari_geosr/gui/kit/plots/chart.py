@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Colours of curves, used after the text colour, on dark and on light backgrounds;
-#: tested for colour blindness. Those on dark backgrounds follow Okabe and Ito.
+#: tested for colour blindness. Colours for dark backgrounds follow Okabe and Ito.
 _COLORS = (
     ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
     ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),

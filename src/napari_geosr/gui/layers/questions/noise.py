@@ -1,4 +1,4 @@
-"""Noise of a layer that was not measured in this layer alone."""
+"""Noise of a layer that was measured with the help of another volume."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class NotesRow(QWidget):
         return self.message.text
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Show warnings and notes of a layer's file; hide the row if there are none."""
+        """Show the warnings and notes of a layer's file; hide an empty row."""
         self._connections.end()  # events of the previous layer
         self._layer = None if layer is None else weakref.ref(layer)
         if layer is not None:
@@ -155,7 +155,7 @@ class NotesRow(QWidget):
 
 
 def _warnings_and_notes(layer: Layer | None) -> tuple[list[str], list[Note], str]:
-    """Return warnings, notes, and the reason, if any, not to measure the layer."""
+    """Return the warnings and notes of a layer, and the reason not to measure it."""
     if layer is None:
         return [], [], ""
     try:

@@ -42,7 +42,7 @@ _DISTANCE_KEY = "geosr_distance"
 def open_questions(
     layer: Layer, place: LayerGeometry, record: AnyMapping | None
 ) -> AnyDict:
-    """Return warnings, open questions and answers for the metadata of a volume.
+    """Return the warnings, open questions and answers for a volume's metadata.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def is_answered(layer: Layer) -> bool:
 def open_notes(layer: Layer) -> list[Note]:
     """Return the unanswered notes of the layer's file.
 
-    These include a note on a voxel size that is not used because it is implausible.
+    One of the notes may state that the voxel size is implausible and is not used.
 
     Raises
     ------

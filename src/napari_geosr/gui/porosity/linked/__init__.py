@@ -309,7 +309,7 @@ class PorePlot(QWidget):
         """Highlight the selected points, and show their number."""
         report, mask = self._report, self._marked.mask
         if self._filtered is not None and not np.array_equal(mask, self._filtered):
-            self._show_note("")  # it describes the filter of an earlier selection
+            self._show_note("")  # the note is about an earlier selection
             self._filtered = None
         self.scatter.set_mask(mask)
         count, total = self._marked.count, len(mask)
@@ -397,9 +397,9 @@ class PorePlot(QWidget):
     def _filter_of(self, mask: AnyArray) -> str:
         """Return the filter that selects exactly these pores; empty if there is none.
 
-        It is the one in the field or, if that has been edited since, the one that was
-        applied last. The text includes the units of its numbers, because other tables
-        may have others.
+        The filter is the one in the field or, if the field has been edited since, the
+        one that was applied last. The text includes the units of its numbers, because
+        other tables may have other units.
         """
         if self._report is None:
             return ""

@@ -1,4 +1,4 @@
-"""Names of the measured images: the results follow when an image is renamed."""
+"""Rename the results of a measurement when a measured image is renamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ImageNames(QObject):
-    """Renames the menu entry, heading and layers of an image with the image.
+    """Renames the menu entry, heading and result layers when an image is renamed.
 
     Parameters
     ----------

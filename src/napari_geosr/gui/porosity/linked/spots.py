@@ -118,7 +118,7 @@ class SpotLayers(QObject):
         position: Mapping[str, int],
         plan: ScanPlan,
     ) -> None:
-        """Outline the spots in every slice; number them from the least porous.
+        """Outline the spots in every slice; the least porous one has the number 1.
 
         Parameters
         ----------

@@ -42,8 +42,8 @@ class LocalPreview(QObject):
     """Shows pores found by a local threshold or hysteresis in the preview layer.
 
     A single slice does not include the neighbourhood, so the pores of the whole volume
-    are found, as in a measurement. While they are being found, and for a volume of more
-    than `MAX_VOXELS` voxels, there is no preview.
+    are found, as in a measurement. While the pores are being found, and for a volume of
+    more than `MAX_VOXELS` voxels, there is no preview.
     """
 
     def __init__(

@@ -265,7 +265,7 @@ class VerdictPanel(QWidget):
         return True
 
     def confirm_sending(self, model: str, name: str, *, ready: bool) -> bool:
-        """Like `confirm_run`, for a run that is sent to another process or computer.
+        """Whether a run may be sent to another process or computer; may ask the user.
 
         While the run is being prepared or checked, it is not sent, because the user
         could not be asked later. `sendable` is emitted at the end of the check, unless
@@ -293,7 +293,7 @@ class VerdictPanel(QWidget):
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
     def _on_verdict(self, verdict: RunVerdict, place: str = "") -> None:
-        if place:  # the question before the run then names it, too
+        if place:  # the question before the run then also names the place
             verdict = replace(verdict, sentence=f"{place}: {verdict.sentence}")
         self._run_verdict = verdict
         self.removed_button.set_noise(verdict.noise)
