@@ -198,7 +198,7 @@ def test_faults_are_shown_once(viewer, qtbot, scan, monkeypatch):
 @pytest.mark.parametrize("edge", [512, 16])  # one level, or several
 @pytest.mark.parametrize("plugin", ["napari-geosr", "napari", None])
 def test_it_cannot_be_saved(viewer, qtbot, scan, monkeypatch, tmp_path, plugin, edge):
-    """The file would be NaN wherever the layer has not been viewed."""
+    """The file would contain NaN wherever the layer has not been viewed."""
     monkeypatch.setattr(live, "EDGE", edge)
     dock = dock_of(viewer, qtbot)
     found = added(dock, qtbot)
