@@ -68,8 +68,8 @@ noise is more than half as strong as the added noise.
   it that is two to three times as large as that of the added noise. With a single level
   for all grey values, *auto* was 0.6 dB below the best classical filter for 20 %
   independent noise; with the measured levels, *auto* is 0.4 dB above this filter.
-- **Italics.** If the added noise is not stronger than the scan's own noise, values are
-  in italics and not evaluated.
+- **Italics.** If the added noise is not stronger than the scan's own noise, the
+  values are in italics and are not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the
   best of 17 settings, chosen **with knowledge of the ground truth**. This choice is not
   possible for a real scan.
@@ -166,8 +166,8 @@ def _summary(rows: list[dict[str, Any]]) -> str:
             "",
             f"With 5 % noise or more, the PSNR of *auto* relative to the best "
             f"classical filter is {_signed(np.mean(both))} dB on average and "
-            f"{_signed(min(both))} dB at worst. {harmful} restorations were harmful; a "
-            f"warning was given before {flagged} of them. Of the other "
+            f"{_signed(min(both))} dB at worst. In total, {harmful} restorations were "
+            f"harmful; a warning was given before {flagged} of them. Of the other "
             f"{good} restorations, {refused} were classified as harmful.",
             "",
             _by_kind(strong),
@@ -197,8 +197,8 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
                 f"{_signed(max(leads))})"
             )
     return (
-        "Difference between *auto* and the best classical filter by kind of scan: "
-        f"{'; '.join(said)}. "
+        "By kind of scan, the difference between *auto* and the best classical filter "
+        f"is {' and '.join(said)}. "
         "The values are least certain for scans with noise that depends on the grey "
         "value (pollen), because the correction relies on the measured levels."
     )

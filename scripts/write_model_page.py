@@ -29,11 +29,11 @@ or `--model auto` [choose one for your scan](ranking.md).
 
 ## How the models were trained and evaluated
 
-The models were trained on simulated scans, by `napari-geosr train` or by a script named
-in the `train.yaml` stored with their weights, which contains all settings. Every value
-is a mean over scans that were not used for training or for choosing settings (for CT,
-six scans of each kind). The classical methods were tuned on a scan of the same kind
-with known ground truth.
+The models were trained on simulated scans, by `napari-geosr train` or by a script. All
+settings, and the name of the script, are in the `train.yaml` stored with the weights.
+Every value is a mean over scans that were not used for training or for choosing
+settings (for CT, six scans of each kind). The classical methods were tuned on a scan of
+the same kind with known ground truth.
 
 ## How to read the tables
 
@@ -41,13 +41,15 @@ These terms are used in the tables on the pages of the models.
 
 | column | meaning |
 |---|---|
-| errors | signed errors relative to the known mask, with Otsu's threshold of each
-volume | | volumes | Wasserstein-1 distance between the distributions of log10 pore
-volumes | | Dice | agreement of the pore masks | | *noise-free* (row) | result of a
-perfect restoration | | *input* (row) | the scan before restoration | | *Gaussian 1.5*,
-… (rows) | filters, with the strength that was best for the tuning scan | | *plane by
-plane* | the filter was applied in 2D | | *Anscombe* | the photon noise was first
-transformed to have a constant variance | | – | not computed |
+| errors | signed errors relative to the true pores, with Otsu's threshold per volume |
+| volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
+| Dice | agreement of the pore masks |
+| *noise-free* (row) | result of a perfect restoration |
+| *input* (row) | the scan before restoration |
+| *Gaussian 1.5*, … (rows) | filters, with the best strength for the tuning scan |
+| *plane by plane* | the filter was applied in 2D |
+| *Anscombe* | the photon noise was first transformed to have a constant variance |
+| – | not computed |
 
 The ground truth for the foam and bone models is the object without blur. For the other
 denoisers, it is the noise-free image, which has the same blur as the scan; for
