@@ -138,7 +138,7 @@ class CachedResult:
 
     def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
-        # flush all file systems, because it is unknown which chunks are new
+        # Flush all file systems, because it is unknown which chunks are new.
         sync = getattr(os, "sync", None)
         if sync is not None:
             sync()

@@ -106,7 +106,7 @@ def workers_on_nodes(
                 yield client
             finally:
                 with suppress(OSError, TimeoutError, RuntimeError):
-                    # Otherwise, the workers would wait for a new scheduler.
+                    # End the workers; otherwise, they would wait for a new scheduler.
                     client.retire_workers(close_workers=True)
                 _end(started)
     finally:

@@ -36,8 +36,8 @@ R = TypeVar("R")
 
 #: Number of items given to each worker at once: one in progress and one waiting.
 _ITEMS_PER_WORKER = 2
-#: Number of items per worker that may be started ahead of the oldest unfinished item,
-#: if results are needed in order.
+#: If results are needed in order: number of items per worker that may be started after
+#: the oldest unfinished item.
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
@@ -46,7 +46,8 @@ _PATIENCE_SECONDS = 180.0
 #: Initial timeout for fetching a result, in seconds; it is doubled as long as the item
 #: is still reported as finished.
 _FETCH_SECONDS = 2.0
-#: Interval, in seconds, at which workers are told to stop: new ones may have started.
+#: Interval, in seconds, at which a stopped run tells its workers to stop; it is
+#: repeated because new workers may have started.
 _TELL_SECONDS = 5.0
 #: Maximum time that a stopped run waits for its own workers to stop, in seconds.
 _STOP_SECONDS = 60.0
@@ -241,7 +242,7 @@ class PoolTask(Generic[T, R]):
             try:
                 return future.result(timeout=seconds)
             except TimeoutError:
-                seconds *= 2  # the result may be large
+                seconds *= 2  # a large result takes longer
             except Exception:
                 if future.status == "finished":
                     raise

@@ -63,7 +63,7 @@ def with_positions(
 def _refuse_other_position(volume: Volume, reference: Volume) -> None:
     """Raise `VolumeError` if a volume without a unit has another position in voxels."""
     if volume.axes != reference.axes:
-        return  # refused later, like volumes that have a unit
+        return  # the caller refuses other axes later, whether or not the unit is known
     if apart := other_position(volume, reference):
         raise VolumeError(
             f"{apart} The unit of length of {volume.title} is unknown, so positions "

@@ -209,7 +209,8 @@ def _measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # The labels may use the memory that the thinnest slabs do not need.
+            # The labels may use the memory that remains when slabs are as thin as
+            # possible.
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
@@ -368,7 +369,7 @@ def measure_several_steps(
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
-        if not first:  # the interval applies to the first volume only
+        if not first:  # only the first volume has an interval
             configs[name] = configs[name].model_copy(update={"interval_factor": None})
         steps = measure_steps(
             volume,

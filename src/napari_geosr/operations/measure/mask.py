@@ -58,7 +58,7 @@ class ResampledMask:
 
 
 def placement_remark(mask: Volume, volume: Volume) -> str:
-    """Return a remark if a mask with the volume's shape is placed by position."""
+    """Return a remark if a mask of the volume's shape has another voxel size."""
     mask = mask.select()
     if mask.shape != volume.shape or mask.axes != volume.axes:
         return ""

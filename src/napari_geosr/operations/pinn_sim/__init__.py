@@ -124,7 +124,7 @@ def pinn_sim_steps(
             paths = []
             for frames, name in zip(opened, config.file_names(), strict=True):
                 path = folder / "result" / f"{name}.ome.tif"
-                if not path.exists():  # a killed run may have written it
+                if not path.exists():  # otherwise, a killed run wrote the file
                     yield from _write_steps(fit, frames, path, should_stop)
                 paths.append(path)
     except Cancelled:
@@ -258,7 +258,7 @@ class _StackFit(ObjectFit):
     def train_steps(
         self, should_stop: ShouldStop, keep_unfinished: Callable[[], bool]
     ) -> Generator[Step, None, None]:
-        """Fit the network; raises `Cancelled` if stopped, after saving a checkpoint."""
+        """Fit the network; if stopped, save a checkpoint and raise `Cancelled`."""
         self.start, self.network = yield from self.fit_of(
             self.estimate.block, self.estimate, self.iterations, should_stop
         )
@@ -274,7 +274,7 @@ class _StackFit(ObjectFit):
             if not keep_unfinished():
                 raise Cancelled("Stopped before the network was fitted.")
             self.steps = self.done
-            yield self.save()  # so that a resumed job does not continue the fit
+            yield self.save()  # a resumed job must not continue the fit
         yield self.preview()
 
     def step(self) -> Mapping[str, float]:

@@ -201,7 +201,8 @@ def require_memory(frames: SimFrames, config: PinnSimConfig, device: str) -> Non
     """
     n_frames = frames.angles * frames.phases
     terms = 1 + 2 * most_harmonics(config, frames.phases) * frames.angles
-    if config.patterns is not None:  # given patterns may be images
+    # Given patterns may be images, which need a term for each frame.
+    if config.patterns is not None:
         terms = max(terms, n_frames)
     require_network_memory(
         frames.plane_shape,

@@ -68,7 +68,7 @@ class ReconstructionResult:
         Attenuation per unit of the voxel size, (Z, Y, X), float32.
     centre : Centre
     summary : mapping
-        Duration, rows per block, number of clipped values and other figures.
+        Duration, rows per block, number of clipped values and other statistics.
     path : Path or None
         The file, if there is one.
     complete : bool

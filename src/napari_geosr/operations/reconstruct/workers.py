@@ -105,7 +105,10 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan is missing; a zarr would be read as zeros."""
+        """Raise `FileError` if the scan is missing.
+
+        Without this check, a missing zarr would be read as zeros.
+        """
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(

@@ -312,7 +312,7 @@ class VoxeliseConfig(Config):
             raise
         except ValueError:
             return values | {"voxel_size": parse_numbers(given, float, _EXAMPLE)}
-        stated = lengths[-1][1]  # 0.5,0.4,0.4mm: the unit applies to all
+        stated = lengths[-1][1]  # in 0.5,0.4,0.4mm, the unit applies to all
         sizes = tuple(
             convert_length(number, own or stated or unit, unit)
             for number, own in lengths

@@ -182,7 +182,7 @@ def _fill_steps(
     yield StageStarted(message=f"Reading {volume.title}")
     doubts: AnyArray = np.zeros(3, np.int64)
     depth = max(1, at_once // max(1, volume.shape[1] * volume.shape[2]))
-    values: set[float] = set()  # incomplete if there are more than `_MAX_LABELS`
+    values: set[float] = set()  # incomplete if more than `_MAX_LABELS` were found
     lowest = 0.0
     for start in range(0, volume.shape[0], depth):
         if should_stop():

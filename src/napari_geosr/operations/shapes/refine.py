@@ -269,7 +269,7 @@ def refine_shape_steps(
             yield step
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
-        changes.check_any_left(volume)  # if it fails, no file is left
+        changes.check_any_left(volume)  # if this raises an error, no file is left
     yield from changes.warning_steps()
     return ShapeRefinement(
         out,

@@ -323,7 +323,7 @@ def modulation_remark(patterns: PatternSet, where: str = "") -> str:
     where : str
         Names the channel, as in ``" (channel 2)"``, if there are several.
     """
-    if patterns.harmonics > 1:  # the sum of harmonics may exceed 1
+    if patterns.harmonics > 1:  # the modulations of several harmonics may exceed 1
         return ""
     values = [abs(fringe.modulation[0]) for fringe in patterns.fringes]
     angle = int(np.argmax(values))

@@ -228,7 +228,8 @@ def _shared_noise_warning(
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
-        and pair.source.light is not None  # the source is a part of this scan
+        # The intensity is None for a second scan.
+        and pair.source.light is not None
         and (is_continuous or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
     if not affected:

@@ -197,7 +197,7 @@ def _noises_steps(
         steps = noise_steps(plan.at(point), should_stop=should_stop)
         try:
             noises[point] = yield from steps
-        except VolumeError:  # too few voxels to measure
+        except VolumeError:  # there are too few voxels for a measurement
             noises[point] = None
     return noises
 

@@ -77,7 +77,7 @@ def _tested(
         return test_of(row)
     except Cancelled:
         raise
-    except GeoSRError:  # a run with this model reports the error
+    except GeoSRError:  # a run with this model would report the error
         return None
 
 

@@ -126,7 +126,7 @@ class UpscalingVerdict:
         blur, excess = self.trained_blur, f"{self.excess:.1f}"
         if blur is None or blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
             return ""
-        if float(excess) == 0:  # no blur was found, which says little about the scan
+        if float(excess) == 0:  # an excess of 0 says little about the scan
             return ""
         what = "softer" if self.excess > blur[1] else "sharper"
         return (
