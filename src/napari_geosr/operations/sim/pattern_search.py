@@ -190,8 +190,8 @@ class PatternSearch:
             slices = where if n == 1 else f"{n} planes, the first of which is {where}"
         at, where = self.planes[first[:2]], self.estimates[first[:2]].where
         source = f"the middle slice ({at + 1})"
-        if where != self.frames.where(None, *first[:2]):  # the patterns are from
-        another time point
+        if where != self.frames.where(None, *first[:2]):
+            # The patterns are from another time point.
             source = where.strip(" ()")
         return (
             f"{self.reused[first]} The patterns of {source} are used instead in "
