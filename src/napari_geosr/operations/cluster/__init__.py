@@ -206,8 +206,8 @@ def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
                 security=Security.temporary(),
             )
         except (RuntimeError, OSError, TimeoutError) as error:
-            # Dask gives up as soon as one worker ends before it has started, as when
-            # the system kills it; the others are then ended as well.
+            # Dask gives up as soon as one worker ends before it has started, for
+            # example because the system kills it; the others are then ended as well.
             if left:
                 continue
             raise _not_started(n_workers, error, is_unguarded) from error

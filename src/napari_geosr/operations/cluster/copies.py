@@ -28,7 +28,7 @@ from napari_geosr.operations.cluster.shared_folders import (
 )
 
 _SUFFIX = ".zarr"
-#: Largest shape of the chunks of a copy, along the last axes.
+#: Maximum shape of the chunks of a copy, along its last axes.
 _CHUNK = (1, 1, 8, 512, 512)
 
 

@@ -1,6 +1,7 @@
 """Worker processes on several computers, started by commands of the queueing system.
 
-Imports `distributed`, so this module is imported only for runs on several computers.
+This module imports `distributed`, so it is imported only for runs on several
+computers.
 """
 
 from __future__ import annotations

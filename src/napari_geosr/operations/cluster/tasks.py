@@ -1,6 +1,6 @@
 """Gives the items of a run to worker processes and collects their results.
 
-Imports `distributed` only when a run starts.
+This module imports `distributed` only when a run starts.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ class PoolTask(Generic[T, R]):
         return None
 
     def _look_at_workers(self) -> None:
-        """Count the workers, and replace lost ones; raise if none starts in time."""
+        """Count the workers, and replace lost ones; fail if none starts in time."""
         addresses = set(self.client.nthreads())
         n = len(addresses)
         if addresses - self._known and not self.pool.is_own:
@@ -334,7 +334,7 @@ def _failure(error: BaseException | None) -> Exception:
     """Return the error for the user if an item failed in an unexpected way."""
     from distributed import KilledWorker
 
-    if error is None:  # cancelled or lost
+    if error is None:  # the item was cancelled or lost
         return WorkerError("The connection to the workers was lost.")
     if isinstance(error, KilledWorker):
         return WorkerError(

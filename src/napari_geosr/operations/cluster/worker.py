@@ -1,6 +1,7 @@
 """Code that runs in a worker process: the work of a run, and its stop flag.
 
-Imports `distributed`, so this module is imported only when workers are requested.
+This module imports `distributed`, so it is imported only when workers are
+requested.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
         origin=tuple(o * scale for o in mask.origin),
         unit=frame.unit,
     )
-    # Repeat the voxels of a coarser mask until none is larger than a voxel of the
+    # Subdivide the voxels of a coarser mask until none is larger than a voxel of the
     # frame.
     factors = np.array(sample.voxel_size) / np.array(frame.voxel_size)
     if (factors > 1.001).any():

@@ -1,4 +1,7 @@
-"""Settings of an explanation. Does not import torch."""
+"""Settings of an explanation.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

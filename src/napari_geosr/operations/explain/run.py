@@ -245,7 +245,7 @@ def explain_place_steps(
     ----------
     pore : bool
         Whether all methods explain the pore, if there is one. By default, they do so
-        only if evidence is among the methods.
+        only if the method ``evidence`` is selected.
     """
     config, scene = prepared.config, prepared.scene
     target = None

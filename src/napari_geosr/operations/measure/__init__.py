@@ -259,7 +259,7 @@ def _measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Return the settings, adapted to inputs of labels, and remarks on the input."""
+    """Return the settings, adapted to label volumes, and remarks on the input."""
     remarks = [*input_warnings(volume), *unit_remarks(volume, config)]
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})

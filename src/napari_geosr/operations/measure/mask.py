@@ -102,7 +102,7 @@ def check_known_place(mask: Volume | None, volume: Volume) -> None:
     if any(mask.origin) or any(volume.origin):
         return
     if not (mask.has_physical_size and volume.has_physical_size):
-        return  # `align_mask` refuses these
+        return  # `align_mask` refuses such masks
     scale = convert_length(1.0, mask.unit, volume.unit)
     beyond = {}
     for axis, n in enumerate(volume.shape):

@@ -110,8 +110,8 @@ class _NeededWidth:
     Attributes
     ----------
     needed : float
-        Number of deviations at which the interval reaches the known porosity, with the
-        sign of the error.
+        Number of standard deviations at which the interval reaches the known porosity,
+        with the sign of the error.
     members : int
         Number of copies or samples from which the deviations were computed.
     """

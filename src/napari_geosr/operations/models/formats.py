@@ -43,7 +43,7 @@ def format_help() -> str:
 def source_help() -> str:
     """Return the model formats that can be imported in addition to bundles, as text.
 
-    Does not import torch.
+    This function does not import torch.
     """
     *most, last = foreign.about()
     return f"{', '.join(most)} or {last}"

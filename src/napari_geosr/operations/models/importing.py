@@ -94,7 +94,7 @@ def import_steps(
     name : str, optional
         Name of the imported model; by default, the name of the file or package.
     channel : int, optional
-        Channel of the result to use, for packages with several.
+        Channel of the result to use, for packages with several channels.
 
     Raises
     ------

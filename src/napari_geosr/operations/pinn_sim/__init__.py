@@ -195,7 +195,7 @@ class _StackFit(ObjectFit):
             self.frames, self.settings, plane=self.plane, should_stop=should_stop
         )
         self.estimate.require()
-        # The network of all other planes has as many harmonics.
+        # The networks of all other planes have the same number of harmonics.
         harmonics = self.settings.harmonics or self.estimate.patterns.harmonics or None
         self.settings = self.settings.model_copy(update={"harmonics": harmonics})
         block = self.estimate.block
@@ -307,7 +307,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the fitted object in the field of view; `start` if steps is 0."""
+        """Return the fitted object in the field of view; `start` if `steps` is 0."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):
@@ -400,9 +400,9 @@ def _write_steps(
 
 
 def _unusable_steps(run: PlaneRun) -> Generator[Step, None, set[int]]:
-    """Find the patterns of each channel; return the channels without any.
+    """Find the patterns of each channel; return the channels without patterns.
 
-    Each of these is reported, so that all other results can be written.
+    A channel without patterns only causes a warning, and all other results are written.
     """
     found: set[int] = set()
     frames = run.frames

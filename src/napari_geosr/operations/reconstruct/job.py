@@ -1,6 +1,6 @@
 """A reconstruction job: its description in the job's folder, and its run.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations

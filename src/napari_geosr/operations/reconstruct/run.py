@@ -200,7 +200,7 @@ def run_steps(
 
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
-    """Prepare a run with several processes; raise if a slice exceeds their memory."""
+    """Prepare a run with several processes; refuse slices that exceed their memory."""
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()

@@ -169,7 +169,7 @@ class SlabRun:
             ) from error
 
     def slabs(self, finished: list[Rows]) -> list[Rows]:
-        """Return the unfinished slices in slabs, of whole groups where possible."""
+        """Return the unfinished slices as slabs, of whole groups if possible."""
         ready, group = self.shared, self.ready.group
         missing = list(gaps(finished, ready.n_slices))
         if ready.whole:

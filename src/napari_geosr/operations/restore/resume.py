@@ -186,7 +186,7 @@ def part_of_killed_run(
         try:
             return finished_part(volume, known, shape, dtype)
         except ConfigError:
-            continue  # made from another scan, or with another model or setting
+            continue  # the result is from another scan, model or setting
     return None
 
 
@@ -201,7 +201,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     def seen(record: AnyMapping) -> AnyDict:
         # Earlier versions behaved like later ones with the defaults of new settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
-        if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
+        if settings["sharpness"] == "auto":  # the chosen sharpness is compared below
             settings["sharpness"] = "scan"
         sharp = [one.get("as_sharp_as") for one in record.get("data_consistency") or ()]
         return {

@@ -56,7 +56,7 @@ class Target:
         return self.volume.data
 
     def close_with(self, record: AnyMapping, places: Sequence[Box] | None) -> None:
-        """Add the record of the run; of an unfinished run, keep the boxes in `places`.
+        """Add the record of the run; for an unfinished run, keep the boxes in `places`.
 
         `places` is None for a completed run.
         """

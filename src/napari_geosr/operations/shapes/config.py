@@ -1,4 +1,7 @@
-"""Settings of the operations on shapes. Does not import torch."""
+"""Settings of the operations on shapes.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -308,7 +311,7 @@ class VoxeliseConfig(Config):
         unit = require_unit(str(values.get("unit", "mm")))
         try:
             lengths = [parse_length(part) for part in parts]
-        except ConfigError:  # an unknown unit
+        except ConfigError:  # the unit is unknown
             raise
         except ValueError:
             return values | {"voxel_size": parse_numbers(given, float, _EXAMPLE)}

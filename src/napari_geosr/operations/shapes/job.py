@@ -1,6 +1,6 @@
 """A training run for shapes: its settings, checks and volumes.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations

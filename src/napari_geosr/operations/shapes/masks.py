@@ -155,7 +155,8 @@ def new_mask(volume: Volume, budget: int) -> PackedMask:
 def cached_within(array: object, budget: int) -> Iterator[int]:
     """Limit the decoded blocks that an array keeps to a share of a memory budget.
 
-    Gives the maximum number of bytes that the array keeps: 0 for an array in memory.
+    The context provides the maximum number of bytes that the array keeps: 0 for an
+    array in memory.
     """
     unit, cache = read_unit(array), useful_cache(array, int(budget * _CACHE_SHARE))
     with cache_limited(array, cache):

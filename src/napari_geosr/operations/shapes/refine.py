@@ -207,7 +207,7 @@ def nothing_left(volume: Volume, inside: MaskVoxels, where: str = "") -> str:
 
 
 def _voxels_touch(inside: MaskVoxels) -> bool:
-    """Whether two voxels of a shape touch at a face, edge or corner."""
+    """Return whether any two voxels of a shape touch at a face, edge or corner."""
     for z in range(inside.shape[0]):
         planes = np.pad(inside[z : z + 2], ((0, 0), (1, 1), (1, 1)))
         n = planes.sum(0, dtype=np.uint8)

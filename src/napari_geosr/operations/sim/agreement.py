@@ -241,11 +241,12 @@ def offset_remark(
     config: FramesConfig,
     channel: int = 0,
 ) -> str:
-    """Say that the offset could not be estimated; empty if it could, or was given.
+    """State that the offset is uncertain; empty if it is not, or if it was given.
 
-    Without a dark area, light is part of the estimated offset. The noise at this grey
-    value limits the amount: it is that of the photons and of the camera. Without a dark
-    area, the two cannot be told apart, so that the true error may be much smaller.
+    Without a dark area, light is part of the estimated offset. The noise at the
+    estimated offset gives an upper limit of this light, because photons cause noise.
+    Part of the noise may come from the camera, which cannot be distinguished here, so
+    the true error may be much smaller.
 
     Parameters
     ----------
@@ -286,8 +287,8 @@ def orders_remark(
     fits : sequence of FringeFit
         Fit of each angle with one harmonic.
     harmonics : int or None
-        As given by the user. If it is 1, the second pattern is not used; if it is None,
-        it is.
+        As given by the user: with 1, the second pattern is not used; with None, it is
+        used.
     where : str
         Names the channel, as in ``" (channel 2)"``, if there are several.
     """

@@ -331,7 +331,8 @@ def search_steps(
     Returns
     -------
     PatternEstimate
-        The patterns; they have problems if they were not found anywhere.
+        The patterns; `PatternEstimate.problems` is not empty if they were not found
+        anywhere.
     """
     second: PatternEstimate | None = None
     known = before or corrected

@@ -1,4 +1,4 @@
-"""States that the chosen model loses pores of all tested sizes, and names another."""
+"""Reports that the chosen model loses all tested pores, and names another model."""
 
 from __future__ import annotations
 

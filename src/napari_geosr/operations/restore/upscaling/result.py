@@ -37,7 +37,8 @@ class UpscalingVerdict:
         Excess sharpness of the model's result over the scan: the standard deviation, in
         voxels of the scan, of the blur between the two.
     trained_blur : (float, float) or None
-        Smallest and largest blur of the model's training scans, in their voxels.
+        Smallest and largest blur of the model's training scans, in voxels of these
+        scans.
     parts : int
         Number of parts of the scan that were evaluated, each at two scales.
     errors : (float, float) or None

@@ -206,7 +206,7 @@ class ScanTrial:
     def draw(
         self, box: Slices, rng: np.random.Generator
     ) -> tuple[TrialPart, TrialPart]:
-        """Draw input and reference at the scan's own and the next coarser scale."""
+        """Draw input and reference at the scale of the scan and at a coarser one."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
         # Use the same number of voxels at both scales: at the finer one, the centre of

@@ -60,11 +60,11 @@ class ComparedBlock:
 
 
 def local_level(scan: Array, level: Array, noise: Array) -> Array:
-    """Return the noise level at each voxel of a scan with unequally strong noise.
+    """Return the noise level at each voxel of a scan with noise that varies in level.
 
     The fine detail of each cell is compared with that of noise of the stated level. A
-    low quantile is used, so that edges and small objects do not count. The level is
-    never reduced.
+    low quantile is used, so that edges and small objects have no influence. The level
+    is never reduced.
 
     Parameters
     ----------

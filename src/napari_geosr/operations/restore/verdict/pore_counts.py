@@ -111,7 +111,7 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Return whether both counts differ by more than a factor of `ratio`."""
+        """Return whether the two counts differ by more than a factor of `ratio`."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:

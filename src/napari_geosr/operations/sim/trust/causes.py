@@ -30,7 +30,7 @@ _FIT_SETTINGS = {
     "joint-rl": ("iterations", "tv"),
     "pinn": ("steps", "iterations", "tv"),
 }
-#: What to change if such a setting was changed by the user.
+#: Advice on what to change if the user has changed such a setting.
 _ADVICE = {
     "wiener": "Use weaker regularisation (--regularisation), or the default.",
     "joint-rl": "Use more iterations (--iterations) or a smaller weight of the total "

@@ -1,4 +1,4 @@
-"""How well a reconstruction explains the frames, by the model of image formation.
+"""Measures how well a reconstruction explains the frames.
 
 The object that belongs to the result is illuminated by every pattern, blurred by the
 objective and sampled by the camera; the difference from the frames is given in units of
@@ -240,7 +240,7 @@ def _object(
     grid: SimGrid,
     config: SimConfig,
 ) -> FloatArray:
-    """Return the object that belongs to a result on the fine grid (see above)."""
+    """Return the object that belongs to a result, on the fine grid; see the module."""
     from scipy import fft
 
     if config.method == "wiener":
