@@ -209,8 +209,7 @@ def _measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # The labels may use the memory that remains when slabs are as thin as
-            # possible.
+            # The labels may use the memory that slabs of minimum thickness leave free.
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
