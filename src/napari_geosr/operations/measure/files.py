@@ -290,8 +290,7 @@ def write(
     first, *others = reports
     found = _described(volumes, reports)
     values = found[first] | {"provenance": record}
-    # Use numbered keys: a name could equal another key.
-    for i, name in enumerate(others):
+    for i, name in enumerate(others):  # numbered: a name could equal another key
         values[reference_key(i)] = found[name]
     values |= more or {}
     tables = {
@@ -322,9 +321,7 @@ def write(
         made = stack.enter_context(
             atomic.replacing_all(list(files.values()), overwrite=overwrite)
         )
-        # Write the labels first, because this may take minutes, and files that are much
-        # newer than the main file count as edited (see `EarlierFiles`).
-        if "labels" in files:
+        if "labels" in files:  # the slowest file comes first (see `EarlierFiles`)
             volume = volumes[first]
             labelled = volume.replace(
                 data=reports[first].labels, provenance=(*volume.provenance, record)
