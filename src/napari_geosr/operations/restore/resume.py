@@ -34,7 +34,7 @@ from napari_geosr.io.unfinished_files.unfinished import clear, find_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.storage import CachedResult, find_unfinished_results
 
-#: Suffix added to the name of standard deviations and of their file.
+#: Suffix added to the names of standard deviations and of their file.
 DEVIATION = "std"
 
 #: Settings that are not compared: they affect only the course of a run, or name models,

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 #: shape, the shape may already have been complete.
 _SMALL_PART = 0.01
 #: Volume of a completed part, relative to that of the given shape, above which a
-#: warning is given. In the tests, at most 0.19 was missing and 0.17 was completed
-#: (benchmarks/bench_completion.py largest).
+#: warning is given. In the tests of ``benchmarks/bench_completion.py largest``, at most
+#: 0.19 was missing and 0.17 was completed.
 _LARGE_PART = 0.2
 #: Minimum fraction of the directions with an expected wall in which the shape has a
-#: wall. In the same tests, it is at least 0.85.
+#: wall. In the tests of ``benchmarks/bench_completion.py largest``, it is at least
+#: 0.85.
 _MIN_WALL = 0.8
 #: Minimum fraction of the given shape that a model must reproduce; below it, a warning
 #: says that the shape differs from the training shapes.

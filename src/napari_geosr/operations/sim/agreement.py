@@ -245,8 +245,8 @@ def offset_remark(
 
     Without a dark area, light is part of the estimated offset. The noise at the
     estimated offset gives an upper limit of this light, because photons cause noise.
-    Part of the noise may come from the camera, which cannot be distinguished here, so
-    the true error may be much smaller.
+    Part of the noise may come from the camera; the two sources cannot be distinguished
+    here, so the true error may be much smaller.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ class PlaneRun:
             yield WarningIssued(message=message)
 
     def empty_image(self, time: int, channel: int, plane: int) -> FloatArray:
-        """Return the result of a plane that cannot be used, and remember the plane."""
+        """Return the result for a plane that cannot be used, and record the plane."""
         self.empty.append((time, channel, plane))
         size = tuple(self.config.upscale_factor * n for n in self.frames.plane_shape)
         return np.full(size, np.nan, np.float32)

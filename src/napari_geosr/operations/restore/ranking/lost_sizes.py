@@ -1,4 +1,4 @@
-"""Reports that the chosen model loses all tested pores, and names another model."""
+"""Reports a model that loses pores of all tested sizes, and names another model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Choose the mean and standard deviation by which the grey values are standardised.
 
-If those of the training scan are used, the labels depend on the mask only near its
-border.
+If the mean and standard deviation of the training scan are used, the labels depend on
+the mask only near its border.
 """
 
 from __future__ import annotations

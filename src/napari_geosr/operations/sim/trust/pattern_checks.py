@@ -88,7 +88,7 @@ class PatternFit:
         device: str,
     ) -> None:
         self.part, self.patterns, self.threads = part, patterns, config.threads
-        #: Advice for the case that the patterns are wrong.
+        #: Advice to be given if the patterns are wrong.
         self.advice = _FOUND if estimate.fits else _GIVEN
         variance = estimate.noise.weights(part.mean(axis=(0, 1)))
         self.sigma, self.weight = np.sqrt(variance), np.reciprocal(variance)

@@ -240,7 +240,7 @@ def _object(
     grid: SimGrid,
     config: SimConfig,
 ) -> FloatArray:
-    """Return the object that belongs to a result, on the fine grid; see the module."""
+    """Return the object that belongs to a result, on the fine grid (see the module)."""
     from scipy import fft
 
     if config.method == "wiener":
