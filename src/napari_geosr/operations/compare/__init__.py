@@ -102,7 +102,7 @@ def compare_steps(
     ----------
     volumes : mapping of str to Volume
         Two to six volumes, (Z, Y, X) or (Y, X); voxel sizes, extents and origins may
-        differ. They are read slab by slab.
+        differ. The volumes are read slab by slab.
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
@@ -110,8 +110,8 @@ def compare_steps(
         the grey-value range of this volume; otherwise, they refer to the smallest
         grey-value range of all volumes.
     mask : Volume, optional
-        Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
-        without a voxel size, it must have the shape of the base.
+        Sample mask: only non-zero voxels are evaluated. The mask may have any voxel
+        size; without a voxel size, it must have the shape of the base.
     halves : (Volume, Volume), optional
         Two halves of one scan, for Fourier shell correlation (`config.fsc` is
         ``"halves"``).

@@ -84,9 +84,9 @@ def placement_remark(mask: Volume, volume: Volume) -> str:
 def check_known_place(mask: Volume | None, volume: Volume) -> None:
     """Refuse a larger mask if neither file states a position.
 
-    Both are then assumed to start at the same voxel, which is wrong for a mask with a
-    margin around the volume. Layers in napari need no such check: their positions are
-    visible.
+    Mask and volume are then assumed to start at the same voxel, which is wrong for a
+    mask with a margin around the volume. Layers in napari need no such check: their
+    positions are visible.
 
     Raises
     ------

@@ -397,8 +397,8 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     Parameters
     ----------
     prepared : PreparedRestoration
-        Prepared run; not modified. It is returned unchanged if the model does not use
-        the noise.
+        Prepared run; not modified. The run is returned unchanged if the model does not
+        use the noise.
     """
     from copy import deepcopy
 

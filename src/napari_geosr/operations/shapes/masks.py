@@ -30,7 +30,7 @@ from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
 from napari_geosr.learning.shapes.filled_cells import FilledCells
 
 #: Maximum number of different values in a volume of which one label must be chosen;
-#: with more, the values are treated as grey values. It is also the maximum number of
+#: with more, the values are treated as grey values. This is also the maximum number of
 #: labels that are listed.
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.

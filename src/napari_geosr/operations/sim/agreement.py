@@ -32,7 +32,7 @@ _OF_THREE_HARMONICS = 7
 #: Modulation above which a remark is made: estimates may slightly exceed 1.
 _MAX_MODULATION = 1.1
 #: Minimum modulation of an angle, relative to the median of the others; below it, a
-#: warning is issued. It is at least 0.9 for correct frames.
+#: warning is issued. The ratio is at least 0.9 for correct frames.
 _MIN_MODULATION = 0.5
 #: Fraction of the pixels without light below which the offset cannot be estimated. In
 #: simulated scenes (SNR of 20 and 50), it is 0.002 to 0.005 without a dark area, and

@@ -228,7 +228,7 @@ class PlaneRun:
     def _keep_iterations(
         self, block: FloatArray, where: tuple[int, int, int], used: int
     ) -> None:
-        """Remember the iterations of a plane, also for others of similar brightness."""
+        """Store the number of iterations for planes of similar brightness."""
         self.iterations[where] = used
         channel, brightness = where[1], _brightness(block)
         if used and self._chosen_iterations(channel, brightness) is None:

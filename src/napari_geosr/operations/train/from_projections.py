@@ -186,8 +186,8 @@ class ProjectionsTrainJob(Config):
         ----------
         joined : bool
             Whether opposite views are joined, which is known once the rotation axis is
-            known. It affects the views of a part, but neither the name of the part nor
-            the number of parts.
+            known. Joining affects the views of a part, but neither the name of the part
+            nor the number of parts.
 
         Raises
         ------

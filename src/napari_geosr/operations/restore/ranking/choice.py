@@ -40,8 +40,8 @@ def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     """Return the sharpness for the tests and the run: ``"auto"`` becomes ``"scan"``.
 
-    Results as sharp as the scan agree with it within the noise bound. Nobody has
-    inspected the result of an automatically chosen model, so it must not be sharper
+    Results as sharp as the scan agree with it within the noise bound. The result of an
+    automatically chosen model is used without inspection, so it must not be sharper
     than the scan.
     """
     return "scan" if config.sharpness == "auto" else config.sharpness

@@ -56,8 +56,8 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
     Returns
     -------
     list of tuple of slice
-        Boxes in ascending order of position, all with varying, finite values. They do
-        not overlap.
+        Boxes in ascending order of position, all with varying, finite values. The boxes
+        do not overlap.
     """
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
     many = [

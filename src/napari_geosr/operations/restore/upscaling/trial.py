@@ -50,7 +50,8 @@ _MIN_EDGE = 8
 #: Level of the noise added at the scan's own scale, relative to the scan's noise level.
 _RATE = 0.6
 #: Minimum fraction of the variance of grey values that the difference between dark and
-#: bright voxels explains. It is 0.64 for normally distributed values of one phase.
+#: bright voxels explains. This fraction is 0.64 for normally distributed values of one
+#: phase.
 _MIN_SEPARATED = 0.7
 
 

@@ -1,6 +1,6 @@
 """Checks of the patterns of a reconstruction: whether they fit the frames.
 
-They do not depend on the method: a new object is fitted to the frames.
+The checks do not depend on the method: a new object is fitted to the frames.
 """
 
 from __future__ import annotations
