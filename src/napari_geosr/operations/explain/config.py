@@ -218,7 +218,7 @@ class MethodDescription:
 
 
 def methods() -> list[MethodDescription]:
-    """Return all available methods; does not import torch."""
+    """Return all available methods, without importing torch."""
     return [
         MethodDescription(name, module.TITLE, module.HELP)
         for name in METHODS.names()

@@ -214,8 +214,8 @@ def open_companion(
     size is applied if this file has none and its shape is that of the input, or if,
     according to both files, it covers the same region as the input. The axes are
     applied if both files have the same shape and axes. Channel and time point are
-    applied if there are several. Applied settings are reported. Shape and type of raw
-    files are always checked against the file size.
+    applied if this file has several. Applied settings are reported. Shape and type of
+    raw files are always checked against the file size.
 
     Parameters
     ----------

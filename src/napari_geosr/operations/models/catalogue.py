@@ -44,7 +44,7 @@ class Compatibility:
 
 
 def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
-    """Return the bundled models and those in the user's folder; does not import torch.
+    """Return the bundled models and the user's models, without importing torch.
 
     Parameters
     ----------

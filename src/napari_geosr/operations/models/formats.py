@@ -24,7 +24,7 @@ class Format:
 
 
 def formats() -> dict[str, Format]:
-    """Return the available formats, by name; does not import their libraries."""
+    """Return the available formats, by name, without importing their libraries."""
     available = {}
     for name in EXPORTS.names():
         # Omit third-party formats whose modules cannot be imported; choosing one of

@@ -199,7 +199,8 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     """Describe a difference between two runs that affects the result; "" if none."""
 
     def seen(record: AnyMapping) -> AnyDict:
-        # Earlier versions behaved like later ones with the defaults of new settings.
+        # Earlier versions behaved as later ones do with the default values of new
+        # settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
         if settings["sharpness"] == "auto":  # the chosen sharpness is compared below
             settings["sharpness"] = "scan"

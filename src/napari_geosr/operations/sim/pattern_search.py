@@ -51,8 +51,8 @@ class PatternSearch:
     planes : dict of (int, int) to int
         Slice in which these patterns were found: the usable one nearest to the middle.
     reused : dict of (int, int, int) to str
-        Why no patterns were found in a plane, by time point, channel and slice. In
-        these planes, the patterns of the middle slice are used.
+        Reason why no patterns were found in a plane, by time point, channel and slice.
+        In these planes, the patterns of the middle slice are used.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def _sanitise(source: str | Path) -> str:
         stem = str(source).split(":")[1]  # the kind, such as ct-scan
     elif is_in_memory(path):
         stem = name_in_memory(path)
-    else:  # in a folder name such as scan_0.5um, .5um is no suffix
+    else:  # in a folder name such as scan_0.5um, .5um is not a suffix
         stem = stem_of(path) if known_suffix(path.name) else path.name
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     cleaned = re.sub(r"[^a-z0-9._]+", "-", plain.lower())

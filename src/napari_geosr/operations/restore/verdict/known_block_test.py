@@ -142,7 +142,7 @@ class KnownBlockTest:
 
     @property
     def reason(self) -> Reason:
-        """Why objects of up to `limit` voxels cannot be counted."""
+        """Reason why objects of up to `limit` voxels cannot be counted."""
         if self.is_inseparable:
             return "inseparable"
         if not self.is_from_scan:

@@ -100,7 +100,7 @@ def verdict_steps(
         Noise of the scan, if known.
     ranking : Ranking, optional
         Ranking of models for the scan, if known; the expected gain is taken from it, so
-        that only one figure is reported for a model on a scan.
+        that different gains are not reported for the same model and scan.
 
     Returns
     -------

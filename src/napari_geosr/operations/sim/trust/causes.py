@@ -22,7 +22,7 @@ _BELOW = 1.5
 #: Minimum shift between the mean frames of two angles, in pixels, that counts as motion
 #: of the sample. Without motion, it is at most 0.05 in these scenes.
 _MOVED = 0.25
-#: Precision of the shift: fractions of a pixel.
+#: Precision of the shift, as the number of steps per pixel.
 _SUBPIXELS = 20
 #: Settings of each method that decide how well its result fits the frames.
 _FIT_SETTINGS = {

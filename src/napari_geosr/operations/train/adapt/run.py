@@ -60,7 +60,7 @@ class Adaptation:
     reason : str
         Reason for choosing the method, in a sentence; empty if the user chose it.
     hindrance : str
-        Why nothing was trained, in sentences; empty if the model was trained.
+        Reasons why nothing was trained, in sentences; empty if the model was trained.
     """
 
     finished: bool
