@@ -86,7 +86,7 @@ def local_level(scan: Array, level: Array, noise: Array) -> Array:
         seen, expected = (float(np.quantile(each[cell], _QUIET)) for each in details)
         if expected > 0:
             ratios[at] = max(1.0, seen / expected)
-    # Next to a noisier cell, filters spread its noise into the neighbouring cells.
+    # Filters spread the noise of a noisier cell into the neighbouring cells.
     ratios = ndimage.maximum_filter(ratios, 3, mode="nearest")
     for axis, edge in enumerate(edges):
         ratios = np.repeat(ratios, edge, axis)

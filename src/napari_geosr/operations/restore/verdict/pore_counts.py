@@ -52,8 +52,9 @@ class PoreCounts:
     smallest : int
         Minimum size, in voxels.
     smoothed : int
-        Number of objects in the smoothed scan. simulated : int Number of objects in the
-        model's result for the smoothed scan with noise.
+        Number of objects in the smoothed scan.
+    simulated : int
+        Number of objects in the model's result for the smoothed scan with noise.
     result : int
         Number of objects in the model's result for the scan.
     noisy : int, optional
