@@ -1,1 +1,1 @@
-"""Operations, each with one public function and one generator of steps."""
+"""Operations: each has one public function and one generator of steps."""

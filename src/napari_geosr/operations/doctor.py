@@ -33,7 +33,7 @@ _PACKAGES = (
     "nibabel",
     "SimpleITK",
 )
-#: How to choose another cache folder, where the system has a variable for it.
+#: How to choose another cache folder, on systems that have a variable for it.
 _ELSEWHERE = (
     ", or set the environment variable XDG_CACHE_HOME to another folder"
     if sys.platform.startswith("linux")

@@ -1,4 +1,4 @@
-"""Removes files of an earlier result that the new one in the folder lacks."""
+"""Removes files of an earlier result that the new result does not replace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WRITING_NS = 60_000_000_000
 
 
 class EarlierFiles:
-    """Optional files of an earlier result, such as a table requested for that result.
+    """Optional files of an earlier result, such as a table.
 
     Files are listed only if the main file of the earlier result, which the new result
     replaces, exists. Files that were modified more than a minute after the main file

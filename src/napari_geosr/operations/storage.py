@@ -42,7 +42,7 @@ from napari_geosr.io.unfinished_files.unfinished import history_of
 
 #: Size of a result, as a fraction of the free memory, above which it is stored on disk.
 _RESULT_SHARE = 0.4
-#: Days after which results left by a killed program are removed.
+#: Number of days after which results left by a killed program are removed.
 _DAYS = 7
 _SUFFIX = ".zarr"
 #: Folders of results that are removed together with their arrays.
@@ -138,7 +138,7 @@ class CachedResult:
 
     def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
-        # flush all file systems, because it is unknown which chunks are new
+        # Flush all file systems, because it is unknown which chunks are new.
         sync = getattr(os, "sync", None)
         if sync is not None:
             sync()

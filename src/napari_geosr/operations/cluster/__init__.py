@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Workers: TypeAlias = "int | Client"
 
 #: Message shown if a script starts workers outside ``if __name__ == "__main__":``. Each
-#: worker imports the script that starts it, as every process on Windows does.
+#: worker imports the script that started it, as every child process of Python does on
+#: Windows.
 _UNGUARDED = (
     'In a script, put the call below the line if __name__ == "__main__":, because each '
     "worker imports the script."
@@ -66,7 +67,7 @@ def check_workers(workers: object) -> None:
     ------
     ConfigError
         If `workers` is invalid, the extra ``cluster`` is not installed, a script lacks
-        ``if __name__ == "__main__":``, or a client has no workers or a worker with
+        ``if __name__ == "__main__":``, or a client has no workers or has a worker with
         another release of napari-geosr.
     """
     if isinstance(workers, int) and not isinstance(workers, bool):
@@ -97,7 +98,7 @@ def check_installed() -> None:
     """Raise `ConfigError` if the extra ``cluster`` is not installed."""
     try:
         found = all(map(find_spec, ("distributed", "cryptography")))
-    except ValueError:  # partly imported, or replaced in `sys.modules`
+    except ValueError:  # a package is partly imported or replaced
         found = False
     if not found:
         raise ConfigError(
@@ -124,7 +125,7 @@ def workers_per_host(workers: Workers) -> int:
 def open_pool(
     workers: Workers, *, threads: int, memory: int | None
 ) -> Iterator[WorkerPool]:
-    """Start local worker processes that end with the context, or use a client's.
+    """Start local workers that end with the context, or use the workers of a client.
 
     Parameters
     ----------
@@ -199,18 +200,18 @@ def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=limit,
-                dashboard_address="127.0.0.1:0",  # port 8787 may be in use
+                dashboard_address="127.0.0.1:0",  # the default port may be in use
                 silence_logs=logging.CRITICAL,
                 # Use separate keys, so that other users of the computer cannot connect.
                 security=Security.temporary(),
             )
         except (RuntimeError, OSError, TimeoutError) as error:
-            # Dask gives up as soon as one worker ends before it has started, as when
-            # the system kills it; the others are then ended as well.
+            # Dask gives up as soon as one worker ends before it has started, for
+            # example because the system kills it; the others are then ended as well.
             if left:
                 continue
             raise _not_started(n_workers, error, is_unguarded) from error
-    raise AssertionError  # the last attempt returns or raises
+    raise AssertionError  # not reached: the last attempt returns or raises
 
 
 def _not_started(n: int, error: Exception, is_unguarded: bool) -> WorkerError:
@@ -228,7 +229,7 @@ def _not_started(n: int, error: Exception, is_unguarded: bool) -> WorkerError:
 
 
 def _is_unguarded_script() -> bool:
-    """Return whether the program is a script without a line for ``__main__``.
+    """Return whether the program is a script that does not mention ``__main__``.
 
     Workers import the file of the program. The result is False for the commands of
     napari-geosr and for programs without a file, such as notebooks.
@@ -239,5 +240,5 @@ def _is_unguarded_script() -> bool:
         return False
     try:
         return "__main__" not in Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # part of an executable, for example
+    except (OSError, ValueError):  # not a text file, for example an executable
         return False

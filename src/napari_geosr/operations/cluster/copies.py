@@ -28,7 +28,7 @@ from napari_geosr.operations.cluster.shared_folders import (
 )
 
 _SUFFIX = ".zarr"
-#: Largest shape of the chunks of a copy, along the last axes.
+#: Maximum shape of the chunks of a copy, along its last axes.
 _CHUNK = (1, 1, 8, 512, 512)
 
 
@@ -59,13 +59,13 @@ def array_for_workers(array: ArrayLike, folder: Path | None = None) -> ArrayLike
     copied, remove = _temporary_zarr(folder, shape, dtype)
     try:
         for key in blocks(shape, copied.chunks, copied.dtype.itemsize, COPY_BYTES):
-            voxels = np.asarray(array[key])  # errors of reading concern another file
+            voxels = np.asarray(array[key])  # errors here do not concern the copy
             with _copy_explained(folder):
                 copied[key] = voxels
         with _copy_explained(folder):
             return mark_as_copy(copied)
     except BaseException:
-        remove()  # at once, because the disk may be full
+        remove()  # remove at once, because the disk may be full
         raise
 
 

@@ -1,6 +1,7 @@
 """Worker processes on several computers, started by commands of the queueing system.
 
-Imports `distributed`, so this module is imported only for runs on several computers.
+This module imports `distributed`, so it is imported only for runs on several
+computers.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def workers_on_nodes(
                 yield client
             finally:
                 with suppress(OSError, TimeoutError, RuntimeError):
-                    # Otherwise, the workers would wait for a new scheduler.
+                    # End the workers; otherwise, they would wait for a new scheduler.
                     client.retire_workers(close_workers=True)
                 _end(started)
     finally:

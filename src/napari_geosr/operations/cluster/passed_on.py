@@ -10,7 +10,8 @@ from collections.abc import Mapping
 #: leaves its folder behind.
 PRIVATE_FOLDERS = ".workers.*.partial"
 #: Prefixes, in capitals, of the environment variables that a process on another node
-#: needs and that ``oarsh`` does not pass on; proxy variables are often in lower case.
+#: needs and that ``oarsh`` does not pass on. The case is ignored, because proxy
+#: variables are often in lower case.
 _PASSED_ON = (
     "ALL_PROXY",
     "AWS_",
@@ -36,8 +37,8 @@ _PASSED_ON = (
     "VIRTUAL_ENV",
     "XDG",
 )
-#: Lines of a shell script that set the variables, which the script reads from its
-#: standard input, and report if they are missing.
+#: Lines of a shell script that read the variables from its standard input and set them,
+#: or report that they are missing.
 READ_EXPORTS = (
     'passed=$(cat)\neval "$passed"\n[ -n "$passed" ] || '
     'echo "The environment of the job was not passed on to this node." >&2\n'

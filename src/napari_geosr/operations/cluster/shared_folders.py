@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Environment variable with a folder for copies, which all workers can access.
 SHARED_FOLDER = "NAPARI_GEOSR_SHARED_FOLDER"
-#: Hidden folders of jobs on several nodes, by the client of their workers.
+#: Hidden folder of each job on several nodes, by the client of the job's workers.
 FOLDERS_OF_JOBS: WeakKeyDictionary[Client, Path] = WeakKeyDictionary()
 
 

@@ -1,6 +1,6 @@
 """Gives the items of a run to worker processes and collects their results.
 
-Imports `distributed` only when a run starts.
+This module imports `distributed` only when a run starts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ R = TypeVar("R")
 
 #: Number of items given to each worker at once: one in progress and one waiting.
 _ITEMS_PER_WORKER = 2
-#: Number of items per worker that may be started ahead of the oldest unfinished item,
-#: if results are needed in order.
+#: If results are needed in order: number of items per worker that may be started after
+#: the oldest unfinished item.
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
@@ -46,7 +46,8 @@ _PATIENCE_SECONDS = 180.0
 #: Initial timeout for fetching a result, in seconds; it is doubled as long as the item
 #: is still reported as finished.
 _FETCH_SECONDS = 2.0
-#: Interval, in seconds, at which workers are told to stop: new ones may have started.
+#: Interval, in seconds, at which a stopped run tells its workers to stop; it is
+#: repeated because new workers may have started.
 _TELL_SECONDS = 5.0
 #: Maximum time that a stopped run waits for its own workers to stop, in seconds.
 _STOP_SECONDS = 60.0
@@ -241,14 +242,14 @@ class PoolTask(Generic[T, R]):
             try:
                 return future.result(timeout=seconds)
             except TimeoutError:
-                seconds *= 2  # the result may be large
+                seconds *= 2  # a large result takes longer
             except Exception:
                 if future.status == "finished":
                     raise
         return None
 
     def _look_at_workers(self) -> None:
-        """Count the workers, and replace lost ones; raise if none starts in time."""
+        """Count the workers, and replace lost ones; fail if none starts in time."""
         addresses = set(self.client.nthreads())
         n = len(addresses)
         if addresses - self._known and not self.pool.is_own:
@@ -333,7 +334,7 @@ def _failure(error: BaseException | None) -> Exception:
     """Return the error for the user if an item failed in an unexpected way."""
     from distributed import KilledWorker
 
-    if error is None:  # cancelled or lost
+    if error is None:  # the item was cancelled or lost
         return WorkerError("The connection to the workers was lost.")
     if isinstance(error, KilledWorker):
         return WorkerError(

@@ -14,8 +14,9 @@ from napari_geosr.core.version import __version__
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Expression that returns the version of this package in a worker. It is sent as text,
-#: because a worker without this package cannot unpickle a function of it.
+#: Expression that returns the version of this package in a worker. The expression is
+#: sent as text, because a worker without this package cannot unpickle one of its
+#: functions.
 _EXPRESSION = "__import__('napari_geosr.core.version', fromlist=['x']).__version__"
 
 

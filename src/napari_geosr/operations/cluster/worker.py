@@ -1,6 +1,7 @@
 """Code that runs in a worker process: the work of a run, and its stop flag.
 
-Imports `distributed`, so this module is imported only when workers are requested.
+This module imports `distributed`, so it is imported only when workers are
+requested.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: Maximum number of workers of a run on one computer that get different numbers.
+#: Maximum number of workers on one computer that are given different numbers in a run.
 _MAX_NUMBERS = 256
 
 #: Logger of the processes that start workers, which also logs in the workers.
@@ -85,12 +86,12 @@ _one_at_a_time = threading.Lock()
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Return whether a record of `_LOGGER` is not about the normal end of a worker.
+    """Return False for records of `_LOGGER` about the normal end of a worker.
 
     When a worker ends, Dask closes the queue from which one of its threads is still
-    reading. If that thread does not get the last message first, reading fails with a
-    `TypeError`, which Dask logs as an error. If the process that started the worker
-    dies, other errors are logged.
+    reading. If the queue is closed before that thread receives the last message,
+    reading fails with a `TypeError`, which Dask logs as an error. If the process that
+    started the worker dies, other errors are logged.
     """
     kind = record.exc_info[0] if record.exc_info else None
     is_about_end = record.getMessage() == "Worker process died unexpectedly"

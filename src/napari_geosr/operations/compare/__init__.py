@@ -102,7 +102,7 @@ def compare_steps(
     ----------
     volumes : mapping of str to Volume
         Two to six volumes, (Z, Y, X) or (Y, X); voxel sizes, extents and origins may
-        differ. They are read slab by slab.
+        differ. The volumes are read slab by slab.
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
@@ -110,8 +110,8 @@ def compare_steps(
         the grey-value range of this volume; otherwise, they refer to the smallest
         grey-value range of all volumes.
     mask : Volume, optional
-        Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
-        without a voxel size, it must have the shape of the base.
+        Sample mask: only non-zero voxels are evaluated. The mask may have any voxel
+        size; without a voxel size, it must have the shape of the base.
     halves : (Volume, Volume), optional
         Two halves of one scan, for Fourier shell correlation (`config.fsc` is
         ``"halves"``).
@@ -148,7 +148,7 @@ def compare_steps(
     # before any work is done.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
-    common = on_common_frame(chosen)  # refuses volumes without a common region
+    common = on_common_frame(chosen)  # raises an error if no region is common
     groups = frame_groups(chosen, base, mask)
     for group in groups:
         texts = [text for p in group.placed.values() if (text := p.remark())]
@@ -250,7 +250,7 @@ def _all_grey_steps(
 def _grey_warnings(
     group: FrameVolumes, grey: GreyResult, log: RunLog, *, fitted: bool
 ) -> Iterator[WarningIssued]:
-    """Warn about volumes that are identical to the base, or on another scale."""
+    """Warn about volumes that are identical to the base, or have another grey scale."""
     base = _title(group.placed, group.base)
     for key in () if fitted else grey.other_scales:
         yield log.warn(
@@ -366,7 +366,7 @@ class _GroupPores:
     graphs: Mapping[str, GraphAgreement]
 
     def of_base(self, base: str) -> dict[str, PorosityReport]:
-        """Return the report of the base under the key of each of the other volumes."""
+        """Return the report of the base for each of the other volumes, by key."""
         return {key: self.reports[base] for key in self.reports if key != base}
 
 
@@ -390,7 +390,8 @@ def _pore_steps(
         with StepIterator(steps) as iterator:
             for step in iterator:
                 if isinstance(step, WarningIssued):
-                    if step.message in said:  # the base is measured with each group
+                    # A warning about the base recurs in each group.
+                    if step.message in said:
                         continue
                     said.add(step.message)
                 yield step

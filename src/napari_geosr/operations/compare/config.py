@@ -1,6 +1,6 @@
 """Settings of a comparison.
 
-Does not import heavy libraries, because ``--help`` loads it.
+This module does not import heavy libraries, because ``--help`` loads it.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def write(
         settings=config.model_dump(mode="json"),
     )
     existing, asked = existing_files(files), files
-    if existing and not overwrite:  # they did not exist when the comparison began
+    if existing and not overwrite:  # the files were created during the comparison
         files = free_files(files)
     with ExitStack() as stack:
         stack.enter_context(atomic.created_folder(files["json"].parent))

@@ -66,7 +66,7 @@ def graph_steps(
     if not graphs:
         return {}
     yield StageStarted(message="Comparing the graphs")
-    # Use one distance for all volumes on a grid, so that their figures are comparable.
+    # Use one distance for all volumes on a grid, so that their results are comparable.
     distance = config.graph_distance or MATCHING_VOXELS * max(frame.voxel_size)
     found = {}
     for key, graph in graphs.items():

@@ -99,7 +99,8 @@ def noise_on_frames(
             try:
                 steps = noise_steps(one.on_frame(), should_stop=should_stop)
                 levels[key] = yield from steps
-            except VolumeError:  # too small, or all blocks touch unknown voxels
+            except VolumeError:
+                # The volume is too small, or all blocks touch unknown voxels.
                 levels[key] = None
         found.append(levels)
     return found

@@ -71,7 +71,7 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
 def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     """Raise `VolumeError` if the noise of neighbouring voxels is or may be correlated.
 
-    Otherwise, the two checkerboard halves of the volume would share noise.
+    The two checkerboard halves of such a volume share noise.
     """
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:

@@ -117,7 +117,7 @@ def _known_mask(
 ) -> Volume | None:
     """Return a mask of the voxels that are known in all volumes.
 
-    If its position in one of the volumes is unknown, `mask` is returned.
+    If the position of this mask in one of the volumes is unknown, `mask` is returned.
     """
     frame = group.placed[group.base].frame
     known = frame.as_volume(KnownArray(group), name="known voxels")

@@ -63,7 +63,7 @@ def with_positions(
 def _refuse_other_position(volume: Volume, reference: Volume) -> None:
     """Raise `VolumeError` if a volume without a unit has another position in voxels."""
     if volume.axes != reference.axes:
-        return  # refused later, like volumes that have a unit
+        return  # the caller refuses other axes later, whether or not the unit is known
     if apart := other_position(volume, reference):
         raise VolumeError(
             f"{apart} The unit of length of {volume.title} is unknown, so positions "
@@ -112,7 +112,7 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
         origin=tuple(o * scale for o in mask.origin),
         unit=frame.unit,
     )
-    # Repeat the voxels of a coarser mask until none is larger than a voxel of the
+    # Subdivide the voxels of a coarser mask until none is larger than a voxel of the
     # frame.
     factors = np.array(sample.voxel_size) / np.array(frame.voxel_size)
     if (factors > 1.001).any():

@@ -1,4 +1,4 @@
-"""Fourier correlation of halves, of two scans, or of single scans."""
+"""Fourier correlation of two halves of a scan, of two scans, or of single scans."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _single_steps(
     remarks: list[str],
     warn: Warn,
 ) -> Generator[Step, None, dict[str, FourierCorrelation]]:
-    """Correlate checkerboard halves of suitable volumes; raise if none is suitable."""
+    """Correlate checkerboard halves of suitable volumes; refuse if none is suitable."""
     found: dict[str, FourierCorrelation] = {}
     refused: list[VolumeError] = []
     for key, one in placed.items():

@@ -8,8 +8,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.edge_blur import ScanBlur, edge_blur
 from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
 
-#: Edge length, in voxels by number of axes, and number of the boxes from which the blur
-#: is estimated.
+#: Edge length, in voxels by number of axes, of the boxes from which the blur is
+#: estimated, and number of these boxes.
 _EDGE = {2: 256, 3: 64}
 _COUNT = 3
 

@@ -1,4 +1,7 @@
-"""Settings of an explanation. Does not import torch."""
+"""Settings of an explanation.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -215,7 +218,7 @@ class MethodDescription:
 
 
 def methods() -> list[MethodDescription]:
-    """Return all available methods; does not import torch."""
+    """Return all available methods, without importing torch."""
     return [
         MethodDescription(name, module.TITLE, module.HELP)
         for name in METHODS.names()

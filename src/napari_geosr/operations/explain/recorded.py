@@ -54,7 +54,7 @@ def checked_scan_steps(
     if facts is None or not expected:
         return scan
     is_same = list(scan.shape) == list(facts.get("shape", scan.shape))
-    if is_same and str(expected).startswith("crc32"):  # of the voxels
+    if is_same and str(expected).startswith("crc32"):  # a checksum of the voxels
         is_same = provenance.array_checksum(scan.data) == expected
     elif is_same:
         found = yield from provenance.describe_steps(scan, should_stop)

@@ -245,7 +245,7 @@ def explain_place_steps(
     ----------
     pore : bool
         Whether all methods explain the pore, if there is one. By default, they do so
-        only if evidence is among the methods.
+        only if the method ``evidence`` is selected.
     """
     config, scene = prepared.config, prepared.scene
     target = None
@@ -389,7 +389,8 @@ def explain_pores_steps(
             try:
                 steps = _find_region_steps(prepared, target, config.method, row)
                 found.append((yield from _new_warnings(steps, warned)))
-            except VolumeError as error:  # e.g. no solid next to the pore
+            except VolumeError as error:
+                # For example, there may be no solid next to the pore.
                 yield WarningIssued(message=f"Pore {row.label}: {error}")
                 missing.append(row)
         yield PartDone(i + 1, total)

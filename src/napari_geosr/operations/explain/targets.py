@@ -449,7 +449,7 @@ def _matching_pore(
     phase: Phase,
     connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
-    """Return the pore in the box of a table row with about the row's voxel count."""
+    """Return the pore in the box of `row` that has about the same number of voxels."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

@@ -209,7 +209,7 @@ class _Blocks(ObjectFit):
     def fit_steps(
         self, should_stop: ShouldStop, keep_unfinished: Callable[[], bool]
     ) -> Generator[Step, None, None]:
-        """Fit all blocks; raises `Cancelled` if stopped, after saving a checkpoint."""
+        """Fit all blocks; if stopped, save a checkpoint and raise `Cancelled`."""
         yield StageStarted(
             message=f"Fitting {self.ready.scan.n_rows} slices to "
             f"{self.ready.scan.n_angles} projections",

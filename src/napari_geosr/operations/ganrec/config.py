@@ -1,4 +1,7 @@
-"""Settings and job description of GANrec. Does not import torch."""
+"""Settings and job description of GANrec.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

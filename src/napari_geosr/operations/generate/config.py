@@ -1,4 +1,7 @@
-"""Settings for sampling from a diffusion model. Does not import torch."""
+"""Settings for sampling from a diffusion model.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from napari_geosr.io.formats import is_volume_folder
 #: Options for lists of numbers: ``4,2,2`` is one token of the command line, and no
 #: ``--empty-…`` flag is created.
 COMMAS = Parameter(n_tokens=1, negative="")
-#: Relative difference between the ratios of the edges up to which two shapes have the
-#: same proportions.
+#: Maximum relative difference between the edge ratios of two shapes at which they count
+#: as having the same proportions.
 _SAME_PROPORTIONS = 0.05
 #: Advice if the file of a reference has no voxel size.
 _SAVE_SIZE = (
@@ -214,8 +214,8 @@ def open_companion(
     size is applied if this file has none and its shape is that of the input, or if,
     according to both files, it covers the same region as the input. The axes are
     applied if both files have the same shape and axes. Channel and time point are
-    applied if there are several. Applied settings are reported. Shape and type of raw
-    files are always checked against the file size.
+    applied if this file has several. Applied settings are reported. Shape and type of
+    raw files are always checked against the file size.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def open_companion(
     Raises
     ------
     FileError, VolumeError
-        If the file cannot be opened, or a choice is missing.
+        If the file cannot be opened, or a time point or channel must be chosen.
     """
     config = config or InputConfig()
     volume = io.read(path, shape=config.shape, dtype=config.dtype)
@@ -287,10 +287,11 @@ def open_reference(
 ) -> tuple[Volume, list[str]]:
     """Open a volume that is measured separately, for comparison with the input `like`.
 
-    As `open_companion`, but the given voxel size also applies if the shape differs and
-    the file has no voxel size, and the given unit if the file has a voxel size without
-    a unit. The exception is a volume with edges in the same proportions as those of the
-    input, because it probably shows the same region with voxels of another size.
+    The volume is opened as by `open_companion`, with two differences. If the file has a
+    voxel size without a unit, the given unit applies. If it has no voxel size, the
+    given voxel size applies to other shapes as well, unless the edges have the same
+    proportions as those of the input: the volume then probably shows the same region
+    with voxels of another size.
 
     Parameters
     ----------
@@ -319,7 +320,7 @@ def open_reference(
     try:
         volume, notes = open_companion(path, settings, like)
     except VolumeError as error:
-        # The options named in the message are those of the input.
+        # The message names the options for the input; name those for the reference.
         text = str(error)
         for word in own:
             text = text.replace(f"(--{word})", f"(--reference-{word})")

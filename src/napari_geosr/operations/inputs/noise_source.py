@@ -135,7 +135,7 @@ def with_noise_steps(
     reference: NoiseReference | None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Volume]:
-    """Measure the noise of a scan elsewhere, and add it to the scan's metadata.
+    """Measure the noise of a scan in its reference, and add it to the scan's metadata.
 
     All operations on the returned volume use this noise. In a time series, the noise is
     measured at the middle time point, and used for all time points.

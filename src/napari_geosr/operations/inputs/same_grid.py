@@ -23,15 +23,15 @@ _DIRECTIONS = {
     RAS: "X to the right and Y to the front",
     LPS: "X to the left and Y to the back",
 }
-#: Largest difference between elements of rotation matrices that counts as rounding,
-#: e.g. in headers with three decimal places.
+#: Maximum difference between elements of rotation matrices that counts as rounding, for
+#: example in headers with three decimal places.
 _SAME_ROTATION = 2e-3
 #: Elements of the rotation matrix of a volume that is not oblique.
 _NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def is_half_turned(volume: Volume, reference: Volume) -> bool:
-    """Whether `volume` is known to be `reference` rotated by 180° about Z."""
+    """Return whether `volume` is known to be `reference` rotated by 180° about Z."""
     found = {orientation_of(each.metadata) for each in (volume, reference)}
     return found == {RAS, LPS}
 

@@ -154,7 +154,7 @@ def _inherited_warnings(volume: Volume) -> list[str]:
 def open_questions(
     volume: Volume, cards: Iterable[ModelCard] = (), *, mixing: bool = False
 ) -> list[str]:
-    """List open questions: what was found, why it matters, and what to do.
+    """List open questions, each with what was found, why it matters and what to do.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def open_questions(
     cards : iterable of ModelCard
         Cards of the models that are to restore the volume.
     mixing : bool
-        Ask the questions that a model with neighbouring slices would raise, even
-        without cards.
+        Whether to ask, even without cards, the questions that a model that uses
+        neighbouring slices would raise.
 
     Raises
     ------
@@ -340,7 +340,7 @@ def _grey_dependence_sentence(noise: Noise) -> list[str]:
         return []
     last = len(curve) - 1
     shown = sorted({round(i * last / (_SHOWN_GREYS - 1)) for i in range(_SHOWN_GREYS)})
-    least = _NO_LEVEL * max(noise.levels)  # smaller levels are due to rounding
+    least = _NO_LEVEL * max(noise.levels)  # smaller levels result from rounding
     texts = (
         f"{number_text(level if level > least else 0.0)} at {number_text(grey)}"
         for grey, level in (curve[i] for i in shown)

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 FILE = "inputs.json"
-#: Size of the blocks of a file that its checksum includes, in bytes.
+#: Size, in bytes, of the blocks of a file from which its checksum is computed.
 _BLOCK_BYTES = 1 << 20
 #: Maximum number of blocks per file, which limits the time to a fraction of a second.
 #: In larger files, the blocks are evenly spaced.
 _MAX_BLOCKS = 64
-#: Number of bytes that the checksum of a folder includes from the start and from the
-#: middle of each of its files.
+#: Number of bytes at the start and in the middle of each file of a folder from which
+#: the checksum of the folder is computed.
 _PIECE = 4096
 
 Volumes = Mapping[str, Sequence["Volume"]]
@@ -40,7 +40,7 @@ Volumes = Mapping[str, Sequence["Volume"]]
 def record_inputs(folder: Path, volumes: Volumes) -> None:
     """Record the shapes and checksums of the training volumes in `folder`.
 
-    Simulated volumes are left out, because they are determined by their names.
+    Simulated volumes are left out, because their names determine their voxels.
 
     Raises
     ------
@@ -64,7 +64,9 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
     try:
         recorded = read_json(folder / FILE)
     except (OSError, ValueError):
-        return  # job of an earlier release, or killed before the record was written
+        # An earlier release did not write a record, or the job was killed before it
+        # did.
+        return
     current = _describe_inputs(volumes)
     for key in (*recorded, *(k for k in current if k not in recorded)):
         before, now = recorded.get(key), current.get(key)

@@ -209,7 +209,7 @@ def _measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # The labels may use the memory that the thinnest slabs do not need.
+            # The labels may use the memory that slabs of minimum thickness leave free.
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
@@ -258,7 +258,7 @@ def _measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Return the settings, adapted to inputs of labels, and remarks on the input."""
+    """Return the settings, adapted to label volumes, and remarks on the input."""
     remarks = [*input_warnings(volume), *unit_remarks(volume, config)]
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
@@ -368,7 +368,7 @@ def measure_several_steps(
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
-        if not first:  # the interval applies to the first volume only
+        if not first:  # only the first volume has an interval
             configs[name] = configs[name].model_copy(update={"interval_factor": None})
         steps = measure_steps(
             volume,

@@ -153,7 +153,7 @@ def _reference_names(path: Path) -> list[str]:
     """Return the names of the references in a report, as used in file names."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no earlier report, or another file
+    except (OSError, ValueError):  # there is no earlier report, or it is another file
         return []
     if not isinstance(values, dict):
         return []
@@ -272,7 +272,8 @@ def write(
     Returns
     -------
     dict
-        Paths of the written files by kind: not all requested tables have values.
+        Paths of the written files by kind; requested tables without values are not
+        written.
 
     Raises
     ------
@@ -289,7 +290,7 @@ def write(
     first, *others = reports
     found = _described(volumes, reports)
     values = found[first] | {"provenance": record}
-    for i, name in enumerate(others):  # a volume's name could equal another key
+    for i, name in enumerate(others):  # numbered: a name could equal another key
         values[reference_key(i)] = found[name]
     values |= more or {}
     tables = {
@@ -312,7 +313,7 @@ def write(
         or not kind.startswith(("table ", "overview"))
     }
     existing, asked = existing_files(files), files
-    if existing and not overwrite:  # the file did not exist when the measurement began
+    if existing and not overwrite:  # files were created during the measurement
         files = free_files(files)
     with ExitStack() as stack:
         stack.enter_context(atomic.created_folder(files["json"].parent))
@@ -320,7 +321,7 @@ def write(
         made = stack.enter_context(
             atomic.replacing_all(list(files.values()), overwrite=overwrite)
         )
-        if "labels" in files:  # first, as it may take minutes (see `EarlierFiles`)
+        if "labels" in files:  # the slowest file comes first (see `EarlierFiles`)
             volume = volumes[first]
             labelled = volume.replace(
                 data=reports[first].labels, provenance=(*volume.provenance, record)

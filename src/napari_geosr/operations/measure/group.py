@@ -51,7 +51,7 @@ def filter_remarks(report: PorosityReport, text: str) -> list[str]:
 
 
 def kept_remarks(report: PorosityReport, name: str) -> list[str]:
-    """State how many pores lack a value on which a kept group depends."""
+    """State how many pores lack a value that decides whether they belong to a group."""
     return missing_remarks(report.groups[name], flat=report.is_flat)
 
 

@@ -161,7 +161,7 @@ def measure_job_steps(
         Folder of the job; receives ``result/`` with the report and a volume of labels,
         unless the job names another output.
     keep_unfinished : callable
-        Not used: in a partial result, the pores at its edge would be cut.
+        Not used: the pores at the edge of a partial result would be cut.
 
     Yields
     ------

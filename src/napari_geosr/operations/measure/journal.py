@@ -1,8 +1,8 @@
 """Stores the progress of a measurement next to its report, so that it can be resumed.
 
 The state is that of a `measure.blocks.SlabLabeller`: a plane of labels, a row for each
-open or completed pore, and a number for each label. A resumed run
-recomputes the histogram, noise, sample mask and interval.
+open or completed pore, and a number for each label. A resumed run recomputes the
+histogram, noise, sample mask and interval.
 """
 
 from __future__ import annotations

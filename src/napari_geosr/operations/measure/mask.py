@@ -58,7 +58,7 @@ class ResampledMask:
 
 
 def placement_remark(mask: Volume, volume: Volume) -> str:
-    """Return a remark if a mask with the volume's shape is placed by position."""
+    """Return a remark if a mask of the volume's shape has another voxel size."""
     mask = mask.select()
     if mask.shape != volume.shape or mask.axes != volume.axes:
         return ""
@@ -84,9 +84,9 @@ def placement_remark(mask: Volume, volume: Volume) -> str:
 def check_known_place(mask: Volume | None, volume: Volume) -> None:
     """Refuse a larger mask if neither file states a position.
 
-    Both are then assumed to start at the same voxel, which is wrong for a mask with a
-    margin around the volume. Layers in napari need no such check: their positions are
-    visible.
+    Mask and volume are then assumed to start at the same voxel, which is wrong for a
+    mask with a margin around the volume. Layers in napari need no such check: their
+    positions are visible.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def check_known_place(mask: Volume | None, volume: Volume) -> None:
     if any(mask.origin) or any(volume.origin):
         return
     if not (mask.has_physical_size and volume.has_physical_size):
-        return  # `align_mask` refuses these
+        return  # `align_mask` refuses such masks
     scale = convert_length(1.0, mask.unit, volume.unit)
     beyond = {}
     for axis, n in enumerate(volume.shape):

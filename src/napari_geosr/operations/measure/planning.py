@@ -107,7 +107,7 @@ check_files = report_files.check
 def plan_record(
     volume: Volume, config: PlanConfig, mask: Volume | None = None
 ) -> AnyDict:
-    """Create the provenance record of a plan, which reads the files or voxels."""
+    """Create the provenance record of a plan; this reads the files or voxels."""
     given = {} if mask is None else {"mask": mask}
     return provenance.record(
         "plan",

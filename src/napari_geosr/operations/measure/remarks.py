@@ -55,7 +55,7 @@ def lost_voxels(volume: Volume, report: PorosityReport) -> str:
 
 
 def different_regions(reports: Mapping[str, PorosityReport]) -> str:
-    """Warn if NaN voxels reduce the samples of several volumes by different parts.
+    """Warn if NaN voxels reduce the samples of several volumes by different fractions.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def background_steps(
     suggests = around.suggests_mask(report.threshold, config.phase)
     if config.sample_mask == "auto":
         return "" if suggests else _encloses_dark(volume)
-    if hides_phases(report.warnings):  # background may be solid at another threshold
+    if hides_phases(report.warnings):  # at another threshold, background may be solid
         return ""
     if not suggests:
         return _bright_at_faces(volume, report, suggests=False)

@@ -137,8 +137,8 @@ class Surroundings:
         """Return whether an automatic mask may exclude the background.
 
         The mask encloses the phase of the solid. If pores are bright, that is the dark
-        phase, which may be air. It is assumed to be air if it reaches the faces as
-        background does; the bright phase is then the material.
+        phase, which may be air. The dark phase is assumed to be air if it reaches the
+        faces as background does; the bright phase is then the material.
         """
         if not self.has_background(threshold, phase):
             return False

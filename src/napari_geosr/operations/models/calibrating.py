@@ -105,15 +105,15 @@ class CalibrationConfig(Config):
 
 @dataclass(frozen=True)
 class _NeededWidth:
-    """Result of one scan.
+    """Width of the interval that is needed for one scan.
 
     Attributes
     ----------
     needed : float
-        Number of deviations at which the interval reaches the known porosity, with the
-        sign of the error.
+        Number of standard deviations at which the interval reaches the known porosity,
+        with the sign of the error.
     members : int
-        Number of copies or samples.
+        Number of copies or samples from which the deviations were computed.
     """
 
     needed: float
@@ -128,8 +128,8 @@ def calibrate_steps(
 ) -> Generator[Step, None, DeviationCalibration]:
     """Restore scans of known objects and record the width of the interval on the card.
 
-    The porosity of each target is measured with Otsu's threshold, as is that of the
-    restored source. The factor is the conformal quantile of the numbers of standard
+    The porosities of each target and of the restored source are measured with Otsu's
+    threshold. The factor is the conformal quantile of the numbers of standard
     deviations at which the intervals reach the porosities of the targets.
 
     Parameters

@@ -44,7 +44,7 @@ class Compatibility:
 
 
 def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
-    """Return the bundled models and those in the user's folder; does not import torch.
+    """Return the bundled models and the user's models, without importing torch.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def damaged() -> dict[str, str]:
 
 
 def scan_folders() -> tuple[list[ZooEntry], dict[str, str]]:
-    """Return `list_models` and `damaged`, searching the folders only once."""
+    """Return the results of `list_models` and `damaged` after a single search."""
     entries, faults = zoo.scan_folders()
     return entries, {str(path): reason for path, reason in faults.items()}
 

@@ -24,7 +24,7 @@ class Format:
 
 
 def formats() -> dict[str, Format]:
-    """Return the available formats, by name; does not import their libraries."""
+    """Return the available formats, by name, without importing their libraries."""
     available = {}
     for name in EXPORTS.names():
         # Omit third-party formats whose modules cannot be imported; choosing one of
@@ -43,7 +43,7 @@ def format_help() -> str:
 def source_help() -> str:
     """Return the model formats that can be imported in addition to bundles, as text.
 
-    Does not import torch.
+    This function does not import torch.
     """
     *most, last = foreign.about()
     return f"{', '.join(most)} or {last}"

@@ -94,7 +94,7 @@ def import_steps(
     name : str, optional
         Name of the imported model; by default, the name of the file or package.
     channel : int, optional
-        Channel of the result to use, for packages with several.
+        Channel of the result to use, for packages with several channels.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def _build_network(draft: ImportDraft) -> ForeignNetwork:
         network.load_state_dict(dict(draft.weights))
     except ConfigError as error:
         raise ModelError(f"{draft.title}: {error}") from error
-    except RuntimeError as error:  # tensors that do not match
+    except RuntimeError as error:  # some tensors do not match
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"The tensors of {draft.title} do not fit its network ({reason})."

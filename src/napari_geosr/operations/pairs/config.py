@@ -1,4 +1,7 @@
-"""Settings of training pairs. Does not import torch."""
+"""Settings of training pairs.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

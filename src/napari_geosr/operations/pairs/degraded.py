@@ -210,7 +210,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
     one, other = (None, high) if like is None else with_matching_axes(like, high)
     if one is None or not (one.has_physical_size or config.upscale_factor is None):
         assert config.upscale_factor is not None
-        return config.upscale_factor  # no voxel sizes to compare it with
+        return config.upscale_factor  # there are no voxel sizes to compare it with
     factor = fitting_factor(one, other, config)
     expected = config.factors(len(one.axes), factor)
     ratio = np.divide(one.voxel_size, other.voxel_size) / expected

@@ -117,7 +117,7 @@ class DegradedScan:
         )
         self.sigma: list[float] = [s * f for s, f in zip(widths, factors, strict=True)]
         if config.dimensions == "2D" and high.axes == "ZYX":
-            self.sigma[0] = 0.0  # no blur across slices
+            self.sigma[0] = 0.0  # slices are not blurred into each other
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
     def describe_grid(self, key: str) -> AnyDict:

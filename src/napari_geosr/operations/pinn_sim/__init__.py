@@ -124,7 +124,7 @@ def pinn_sim_steps(
             paths = []
             for frames, name in zip(opened, config.file_names(), strict=True):
                 path = folder / "result" / f"{name}.ome.tif"
-                if not path.exists():  # a killed run may have written it
+                if not path.exists():  # otherwise, a killed run wrote the file
                     yield from _write_steps(fit, frames, path, should_stop)
                 paths.append(path)
     except Cancelled:
@@ -195,7 +195,7 @@ class _StackFit(ObjectFit):
             self.frames, self.settings, plane=self.plane, should_stop=should_stop
         )
         self.estimate.require()
-        # The network of all other planes has as many harmonics.
+        # The networks of all other planes have the same number of harmonics.
         harmonics = self.settings.harmonics or self.estimate.patterns.harmonics or None
         self.settings = self.settings.model_copy(update={"harmonics": harmonics})
         block = self.estimate.block
@@ -258,7 +258,7 @@ class _StackFit(ObjectFit):
     def train_steps(
         self, should_stop: ShouldStop, keep_unfinished: Callable[[], bool]
     ) -> Generator[Step, None, None]:
-        """Fit the network; raises `Cancelled` if stopped, after saving a checkpoint."""
+        """Fit the network; if stopped, save a checkpoint and raise `Cancelled`."""
         self.start, self.network = yield from self.fit_of(
             self.estimate.block, self.estimate, self.iterations, should_stop
         )
@@ -274,7 +274,7 @@ class _StackFit(ObjectFit):
             if not keep_unfinished():
                 raise Cancelled("Stopped before the network was fitted.")
             self.steps = self.done
-            yield self.save()  # so that a resumed job does not continue the fit
+            yield self.save()  # a resumed job must not continue the fit
         yield self.preview()
 
     def step(self) -> Mapping[str, float]:
@@ -307,7 +307,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the fitted object in the field of view; `start` if steps is 0."""
+        """Return the fitted object in the field of view; `start` if `steps` is 0."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):
@@ -400,9 +400,9 @@ def _write_steps(
 
 
 def _unusable_steps(run: PlaneRun) -> Generator[Step, None, set[int]]:
-    """Find the patterns of each channel; return the channels without any.
+    """Find the patterns of each channel; return the channels without patterns.
 
-    Each of these is reported, so that all other results can be written.
+    A channel without patterns only causes a warning, and all other results are written.
     """
     found: set[int] = set()
     frames = run.frames

@@ -1,4 +1,7 @@
-"""Settings and job of ``train pinn-sim``. Does not import torch."""
+"""Settings and job of ``train pinn-sim``.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ NEEDS = (
 #: Maximum relative difference in pixel size, aperture or wavelength at which optics
 #: count as equal.
 _SAME = 0.01
-#: Settings that do not affect the values of a fit: `frames` is compared by content.
+#: Settings that do not affect the values of a fit, and `frames`, which is compared by
+#: content.
 _INDECISIVE = (
     "name",
     "frames",
@@ -201,7 +205,8 @@ def require_memory(frames: SimFrames, config: PinnSimConfig, device: str) -> Non
     """
     n_frames = frames.angles * frames.phases
     terms = 1 + 2 * most_harmonics(config, frames.phases) * frames.angles
-    if config.patterns is not None:  # given patterns may be images
+    # Given patterns may be images, which need a term for each frame.
+    if config.patterns is not None:
         terms = max(terms, n_frames)
     require_network_memory(
         frames.plane_shape,

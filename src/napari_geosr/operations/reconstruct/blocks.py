@@ -299,7 +299,7 @@ class RowProgress:
         self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
-        """Return the steps done up to `iteration` of a block, and the total number."""
+        """Return the number of steps up to `iteration` of a block, and the total."""
         share = iteration.done / max(iteration.total, 1)
         return self.rows * self.steps + int(n_rows * self.steps * share), self.total
 

@@ -1,4 +1,7 @@
-"""Settings of a reconstruction. Does not import torch."""
+"""Settings of a reconstruction.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ FullTurn = Annotated[
 class SliceConfig(Config):
     """Selection of slices, and settings for their reconstruction."""
 
-    # Elsewhere, such as in `train` and `study`, the corresponding choice is a method.
+    # The alias exists because other commands, such as `train` and `study`, call the
+    # corresponding choice a method.
     algorithm: Annotated[str, Parameter(alias="--method")] = Field(
         "fbp",
         title="Algorithm",

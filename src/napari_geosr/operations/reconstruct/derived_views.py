@@ -1,4 +1,4 @@
-"""Projections computed lazily from those in a file: means, or fewer photons."""
+"""Projections computed lazily from those in a file: averaged, or with fewer photons."""
 
 from __future__ import annotations
 

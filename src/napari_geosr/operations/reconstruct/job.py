@@ -1,6 +1,6 @@
 """A reconstruction job: its description in the job's folder, and its run.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def reconstruct_job_steps(
     # A run that was killed before it reported its result may already have written the
     # file.
     if is_written(out, folder, OPERATION, job.replaces):
-        if has_record(folder):  # otherwise, it may be the result of another run
+        if has_record(folder):  # otherwise, another run may have written it
             remove_parts(folder, job.part)
         return out
     with explained(out):

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from napari_geosr.physics.projection.geometry import FanGeometry, ParallelGeometry
     from napari_geosr.tomography.preparation_config import PreparationConfig
 
-#: Minimum fraction of the required angular range, or of different directions, in a
-#: complete scan.
+#: Minimum fraction of the required angular range that a complete scan covers, and of
+#: its views that have different directions.
 _COMPLETE = 0.95
 
 

@@ -68,7 +68,7 @@ class RowBands:
         return band[:, start - self._start : stop - self._start]
 
     def _read(self, start: int, stop: int) -> AnyArray:
-        self._band = None  # free the memory of the old array first
+        self._band = None  # free the memory of the previous band first
         stop = min(stop, self.shape[1])
         n_frames, _, n_columns = self.shape
         band = np.empty((n_frames, stop - start, n_columns), self.dtype)

@@ -68,7 +68,7 @@ class ReconstructionResult:
         Attenuation per unit of the voxel size, (Z, Y, X), float32.
     centre : Centre
     summary : mapping
-        Duration, rows per block, number of clipped values and other figures.
+        Duration, rows per block, number of clipped values and other statistics.
     path : Path or None
         The file, if there is one.
     complete : bool
@@ -200,7 +200,7 @@ def run_steps(
 
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
-    """Prepare a run with several processes; raise if a slice exceeds their memory."""
+    """Prepare a run with several processes; refuse slices that exceed their memory."""
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()

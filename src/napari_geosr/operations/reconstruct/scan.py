@@ -38,11 +38,11 @@ FREE_SHARE = 0.5
 #: the detector's width; above it, the offset is considered intentional (extended field
 #: of view).
 _OFF_MIDDLE = 0.05
-#: Peak memory per row during reconstruction, in units of the row's sinogram: spectra
-#: and their padding.
+#: Peak memory per row during reconstruction, as a multiple of the size of the row's
+#: sinogram: padded spectra.
 _SINOGRAM_COPIES = 12
-#: Peak memory per slice, in units of the slice: estimate, update, dual variables,
-#: weights.
+#: Peak memory per slice, as a multiple of the size of the slice: estimate, update, dual
+#: variables, weights.
 _SLICE_COPIES = 10
 #: Maximum number of slices per group on a CPU.
 _GROUP_CPU = 16
@@ -191,7 +191,7 @@ class ReconstructionInput:
         z, y, x = self.voxel_size
         before = (self.scan.n_columns - self.size) / 2
         first = self.first_row * z
-        if self.is_cone:  # centred on the detector rows
+        if self.is_cone:  # the volume is centred on the detector rows
             height, width = self.scan.pixel_size
             seen = (self.scan.n_rows - 1) * height
             first = (seen - (self.n_slices - 1) * width) / magnification(self.scan) / 2

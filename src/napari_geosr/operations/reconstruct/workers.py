@@ -105,7 +105,10 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan is missing; a zarr would be read as zeros."""
+        """Raise `FileError` if the scan is missing.
+
+        Without this check, a missing zarr would be read as zeros.
+        """
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(
@@ -166,7 +169,7 @@ class SlabRun:
             ) from error
 
     def slabs(self, finished: list[Rows]) -> list[Rows]:
-        """Return the unfinished slices in slabs, of whole groups where possible."""
+        """Return the unfinished slices as slabs, of whole groups if possible."""
         ready, group = self.shared, self.ready.group
         missing = list(gaps(finished, ready.n_slices))
         if ready.whole:

@@ -107,7 +107,7 @@ def restore_average_steps(
     volumes = [volume.select() for volume in volumes]
     for volume in volumes:
         check_not_source(volume, *([] if out is None else [out]))
-    mean_volume(volumes, "all")  # raises an error if the inputs do not match
+    mean_volume(volumes, "all")  # raises an error for inputs that do not match
     if config.model == AUTO:
         raise ConfigError(
             "A model can be chosen only for one scan, not for the mean of several: "
@@ -191,7 +191,7 @@ def _mean_steps(
             reported,
             volume.name,
         )
-        if strict or (look and total is None):  # strict: every input has to pass
+        if strict or (look and total is None):  # if strict, check every input
             prepared = yield from _without_repetition(
                 reported_verdict_steps(
                     prepared, strict=strict, should_stop=should_stop
@@ -209,7 +209,8 @@ def _mean_steps(
             )
         if total is None:
             ran = restored.volume.provenance[-1]["backend"]["name"]
-            plain = plain.model_copy(update={"backend": ran})  # the same for all scans
+            # Use one backend for all scans.
+            plain = plain.model_copy(update={"backend": ran})
             first, total = restored, array_for(restored.volume.shape, np.dtype("f4"))
         for key in _slabs(total):
             part = np.asarray(restored.volume.data[key]) / np.float32(len(given))
@@ -245,8 +246,8 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
     limits = np.iinfo(dtype)
     found, n_clipped = array_for(values.shape, dtype), 0
     for key in _slabs(values):
-        # float64 represents the limits of all integer types exactly, except those of
-        # 64-bit types.
+        # float64 represents the limits of all integer types exactly, except for 64-bit
+        # types.
         wide = np.rint(np.asarray(values[key], np.float64))
         n_clipped += int(np.count_nonzero((wide < limits.min) | (wide > limits.max)))
         found[key] = np.clip(wide, limits.min, limits.max).astype(dtype)

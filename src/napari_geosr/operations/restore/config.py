@@ -1,4 +1,7 @@
-"""Settings of a restoration, and the kinds of uncertainty. Does not import torch."""
+"""Settings of a restoration, and the kinds of uncertainty.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ NOTHING_FOUND = (
     "All values are within the limits of the check: the residual is about as large "
     "as expected for noise alone."
 )
-#: Suffix added to the name of a residual and of its file.
+#: Suffix added to the names of a residual and of its file.
 RESIDUAL = "residual"
 #: Maximum number of regions listed individually.
 _LISTED = 20

@@ -1,6 +1,6 @@
 """A restoration job: its description in the job's folder, and its run.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -178,7 +178,8 @@ class RestoreJob(Config):
             card = zoo.find(settings.model).card
             factor, labels = card.upscale_factor, card.labels
             n_axes = min(n_axes, len(card.axes))
-        factor = max(factor, settings.upscale_factor)  # set for "auto" and for sampling
+        # The setting is used with the model "auto" and for sampling.
+        factor = max(factor, settings.upscale_factor)
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize
@@ -195,7 +196,7 @@ class RestoreJob(Config):
     def companions(self, out: Path) -> dict[Path, int]:
         """Return the files that the job writes in addition to the result `out`.
 
-        The values are the modification times of the files that they replace.
+        Each value is the modification time of the file that is replaced.
         """
         found = {}
         if self.settings.uncertainty != NONE:
@@ -241,7 +242,7 @@ def restore_job_steps(
         If the run fails; finished tiles are kept.
     """
     out = job.result(folder)
-    # Files written by others are not replaced; this is found before the run.
+    # Refuse, before the run, to replace files that other programs have written.
     for path, replaces in job.companions(out).items():
         made_by = _CHECK if path == residual_path(out) else OPERATION
         is_written(path, folder, made_by, replaces)

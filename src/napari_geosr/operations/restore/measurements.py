@@ -100,7 +100,7 @@ class MeasurementStore:
     def _load(self, path: Path) -> AnyDict:
         try:
             content = load_json(read_document(path))
-        except (OSError, ValueError, ConfigError):  # absent, or damaged
+        except (OSError, ValueError, ConfigError):  # the file is absent or damaged
             return {}
         if not isinstance(content, dict):
             return {}

@@ -210,7 +210,8 @@ def prepare_steps(
     """
     volume = volume.select()
     whole = volume if whole is None else whole
-    model, others = find_models(volume, config, ranking)  # reads only the models' cards
+    # Only the models' cards are read.
+    model, others = find_models(volume, config, ranking)
     yield StageStarted(message=f"Loading model {config.model}")
     noise = ranking.noise if noise is None and ranking is not None else noise
     for doubt in input_warnings(volume, [each.card for each in (model, *others)]):
@@ -222,7 +223,7 @@ def prepare_steps(
     statistics = yield from _statistics_steps(volume, whole, config, kept, should_stop)
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
-    if others:  # each model has its own scale
+    if others:  # the models must agree on the grey scale
         cards = (model.card, *(other.card for other in others))
         check_same_scale(cards)
         statistics = with_padding(statistics, cards, whole)
@@ -383,7 +384,7 @@ def with_strength(
     config = RestoreConfig.create(**values)
     if prepared.noise is None or not needs_noise(prepared.network):
         raise no_strength(prepared.model)
-    network = deepcopy(prepared.network)  # the original may be in use
+    network = deepcopy(prepared.network)  # the original network may be in use
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume
     _set_network_noise(network, prepared.noise, config, card, statistics, volume)
@@ -396,14 +397,14 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     Parameters
     ----------
     prepared : PreparedRestoration
-        Prepared run; not modified. It is returned unchanged if the model does not use
-        the noise.
+        Prepared run; not modified. The run is returned unchanged if the model does not
+        use the noise.
     """
     from copy import deepcopy
 
     if prepared.noise is None or not needs_noise(prepared.network):
         return prepared
-    network = deepcopy(prepared.network)  # the original may be in use
+    network = deepcopy(prepared.network)  # the original network may be in use
     noise = prepared.noise.scaled(factor)
     card, config = prepared.model.card, prepared.config
     _set_network_noise(

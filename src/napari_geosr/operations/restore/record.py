@@ -124,7 +124,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
     if known.kind != prepared.config.uncertainty or prepared.others:
         return None
     if card.task == "generate" and prepared.config.upscale_factor > 1:
-        return None  # calibrated only for denoising
+        return None  # deviations are calibrated only for denoising
     return known.model_dump(mode="json")
 
 

@@ -170,7 +170,7 @@ def _changed(config: Config) -> AnyDict:
 
 
 def _quote(part: str) -> str:
-    """Quote for a POSIX shell; unlike shlex, leave letters such as µ unquoted."""
+    """Quote text for a POSIX shell; unlike shlex, leave letters such as µ unquoted."""
     bare = part.replace("µ", "u")
     return part if part and shlex.quote(bare) == bare else shlex.quote(part)
 

@@ -34,7 +34,7 @@ from napari_geosr.io.unfinished_files.unfinished import clear, find_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.storage import CachedResult, find_unfinished_results
 
-#: Suffix added to the name of standard deviations and of their file.
+#: Suffix added to the names of standard deviations and of their file.
 DEVIATION = "std"
 
 #: Settings that are not compared: they affect only the course of a run, or name models,
@@ -186,7 +186,7 @@ def part_of_killed_run(
         try:
             return finished_part(volume, known, shape, dtype)
         except ConfigError:
-            continue  # made from another scan, or with another model or setting
+            continue  # the result is from another scan, model or setting
     return None
 
 
@@ -199,9 +199,10 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     """Describe a difference between two runs that affects the result; "" if none."""
 
     def seen(record: AnyMapping) -> AnyDict:
-        # Earlier versions behaved like later ones with the defaults of new settings.
+        # Earlier versions behaved as later ones do with the default values of new
+        # settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
-        if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
+        if settings["sharpness"] == "auto":  # the chosen sharpness is compared below
             settings["sharpness"] = "scan"
         sharp = [one.get("as_sharp_as") for one in record.get("data_consistency") or ()]
         return {

@@ -221,8 +221,8 @@ def work_steps(
     watch = FileWatch([prepared.volume], only_lazy=True)
     stage = f"Restoring with {work.models_text()}"
     yield StageStarted(message=stage)
-    # Keep the frugal allocator until the end, because work after the tiles (coarser
-    # levels) also needs memory.
+    # Keep the memory-saving allocator until the end, because the work after the tiles
+    # (coarser levels) also needs memory.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
         open_targets(expected, out, overwrite, kept, work.output_layout) as targets,

@@ -116,7 +116,7 @@ def scaled(
         own = low, high - low
     output, hot = own, statistics.hot
     padding = padding_value(volume.data)
-    if card.labels > 1:  # labels are not on the grey scale of the input
+    if card.labels > 1:  # labels have no grey scale
         output = 0.0, 1.0
         hot = None if hot is None else replace(hot, kept=False)
         padding = None

@@ -56,7 +56,7 @@ class Target:
         return self.volume.data
 
     def close_with(self, record: AnyMapping, places: Sequence[Box] | None) -> None:
-        """Add the record of the run; of an unfinished run, keep the boxes in `places`.
+        """Add the record of the run; for an unfinished run, keep the boxes in `places`.
 
         `places` is None for a completed run.
         """
@@ -155,7 +155,8 @@ def open_targets(
             path = Path(out) if i == 0 else deviation_path(out)
             before = None if part is None else part.volume.source
             tile = laid_out.tile
-            tile = (1,) * (len(volume.axes) - len(tile)) + tile  # one point of a series
+            # A block has one point of a series.
+            tile = (1,) * (len(volume.axes) - len(tile)) + tile
             with _creation_explained(is_new=part is None):
                 file = stack.enter_context(
                     io.create(
@@ -188,7 +189,7 @@ def open_targets(
 
 @contextmanager
 def _creation_explained(*, is_new: bool) -> Iterator[None]:
-    """State, in a system error of a new run (e.g. disk full), that nothing is kept."""
+    """State in a system error of a new run, e.g. a full disk, that nothing is kept."""
     try:
         yield
     except FileError as error:
@@ -209,7 +210,7 @@ def without_finished_part(error: GeoSRError) -> GeoSRError:
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        claim(array)  # the array may have been left by a killed program
+        claim(array)  # a killed program may have left the array
         return array
     # napari shows NaN as transparent and statistics ignore it, so that unrestored
     # voxels are not mistaken for pores.

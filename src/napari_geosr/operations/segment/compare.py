@@ -47,7 +47,7 @@ class PretrainingComparison:
 def compare_steps(
     segmenter: Segmenter, labels: Volume, config: SegmentConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PretrainingComparison]:
-    """Segment each painted slice, held out from learning, with and without the model.
+    """Hold out each painted slice in turn, and segment it with and without the model.
 
     Parameters
     ----------

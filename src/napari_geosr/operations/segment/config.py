@@ -1,4 +1,7 @@
-"""Settings of segmentation by strokes. Does not import torch."""
+"""Settings of segmentation by strokes.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A segmentation job: its description in the job's folder, and its run.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from napari_geosr.operations.segment.config import SegmentConfig
 from napari_geosr.operations.storage import is_written
 
 OPERATION = "segment"
-#: Appended to the name of the labels file to form the name of the probabilities file.
+#: Suffix that turns the name of the labels file into that of the probabilities file.
 _PROBABILITIES = "probabilities"
-#: Maximum size, in bytes, of labels that are read before a job is submitted: a second
-#: or two.
+#: Maximum size, in bytes, of labels that are read before a job is submitted; this takes
+#: a second or two.
 _MAX_BYTES = 1 << 27
 
 
@@ -174,8 +174,8 @@ def segment_job_steps(
     Yields
     ------
     Step
-        The same as for the operation; also the warnings of the reader, and a warning if
-        a file is changed during the run.
+        The steps of the operation, the warnings of the reader, and a warning if a file
+        is changed during the run.
 
     Returns
     -------

@@ -184,7 +184,8 @@ def learn_steps(
     Raises
     ------
     VolumeError
-        If the labels are known to lie elsewhere than the scan, or cannot be used.
+        If the labels are known to have another position than the scan, or cannot be
+        used.
     """
     yield StageStarted(message="Reading the painted labels")
     # Labels of another shape are refused below, with their own advice.

@@ -72,8 +72,8 @@ def compare_shape_steps(
 def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
     """Return the volume with the better-known voxel size, and a note about the other.
 
-    The note states that the other voxel size is unknown or lacks a unit. It is empty if
-    both voxel sizes are known equally well.
+    The note states that the other voxel size is unknown or lacks a unit. The note is
+    empty if both voxel sizes are known equally well.
 
     Raises
     ------

@@ -181,7 +181,7 @@ def complete_shape_steps(
         io.check_output(path, may_replace[path])
     if mesh is not None:
         check_mesh_path(mesh, overwrite=may_replace[mesh])
-    with ExitStack() as stack:  # other runs must not write these files meanwhile
+    with ExitStack() as stack:  # keep other runs from writing these files
         for path in files:
             stack.enter_context(claimed(path.expanduser()))
         steps = _completion_steps(
@@ -203,7 +203,7 @@ def _completion_steps(
     if warning := check_cubic(volume, model):
         yield WarningIssued(message=warning)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    pose = yield from pose_steps(volume, model)  # the main warning comes first
+    pose = yield from pose_steps(volume, model)  # warn about the orientation first
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(volume, config, model, should_stop)
@@ -218,7 +218,7 @@ def _completion_steps(
         check_surface_memory(part.implant)
     yield StageStarted(message="Writing the result")
     masks = [inside | part.implant, part.implant]
-    with ExitStack() as stack:  # write all files or none
+    with ExitStack() as stack:  # write all files, or none
         for path, mask in zip(volumes, masks, strict=False):
             like = volume.replace(data=mask, provenance=(*volume.provenance, record))
             spec = io.OutputSpec.like(like, dtype=np.uint8, kind="labels")

@@ -1,4 +1,7 @@
-"""Settings of the operations on shapes. Does not import torch."""
+"""Settings of the operations on shapes.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -308,11 +311,11 @@ class VoxeliseConfig(Config):
         unit = require_unit(str(values.get("unit", "mm")))
         try:
             lengths = [parse_length(part) for part in parts]
-        except ConfigError:  # an unknown unit
+        except ConfigError:  # the unit is unknown
             raise
         except ValueError:
             return values | {"voxel_size": parse_numbers(given, float, _EXAMPLE)}
-        stated = lengths[-1][1]  # 0.5,0.4,0.4mm: the unit applies to all
+        stated = lengths[-1][1]  # in 0.5,0.4,0.4mm, the unit applies to all
         sizes = tuple(
             convert_length(number, own or stated or unit, unit)
             for number, own in lengths

@@ -138,7 +138,7 @@ def grid_around(
             f"Voxels of {format_edges(size)} are too small for the mesh. Choose a "
             "larger voxel size (--voxel-size)."
         )
-    # Python integers, which do not overflow.
+    # Use Python integers, which do not overflow.
     return [math.ceil(n) + 2 * margin for n in counts], low + (0.5 - margin) * size
 
 
@@ -232,7 +232,7 @@ def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray,
     if stated == LPS:
         vertices = vertices * _HALF_TURN
     if elements:
-        vertices = vertices @ np.reshape(elements, (3, 3))  # the inverse rotation
+        vertices = vertices @ np.reshape(elements, (3, 3))  # apply the inverse rotation
     if known == LPS:
         vertices = vertices * _HALF_TURN
     axes = f"axes of {like.title}, which are oblique" if elements else f"{known} axes"

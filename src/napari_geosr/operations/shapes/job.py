@@ -1,6 +1,6 @@
 """A training run for shapes: its settings, checks and volumes.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ShapeTrainJob(Config):
         method = SHAPE_METHODS.key(str(values.get("method", "")))
         kind = SHAPE_METHODS.load(method).Config
         training = kind.from_mapping(values.get("training") or {})
-        if "target" in kind.unused_settings:  # the sources are shapes, not scans
+        if "target" in kind.unused_settings:  # the method learns from shapes
             source = tuple(
                 file for path in training.source for file in _shapes_of(path)
             )

@@ -266,7 +266,7 @@ def completed_layer_steps(
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(read, config, model, should_stop)
     if config.label is None:
-        del read  # otherwise, other labels are needed below
+        del read  # with a label, the other labels are needed below
     _check_result(volume.shape, count_faces(inside))
     found = yield from complete_mask_steps(
         inside, config, pose=pose, should_stop=should_stop
@@ -402,7 +402,7 @@ def preview_steps(
     core, window = [], []
     for place, n in zip(centre, volume.shape, strict=True):
         first = int(min(max(0, place - PREVIEW_EDGE // 2), max(0, n - PREVIEW_EDGE)))
-        first -= first % stride  # a multiple of the stride, as in the whole volume
+        first -= first % stride  # blocks start at multiples of the stride
         last = min(n, first + PREVIEW_EDGE)
         core.append((first, n if n - last < stride else last))
         window.append(slice(max(0, first - halo), min(n, core[-1][1] + halo)))

@@ -30,7 +30,7 @@ from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
 from napari_geosr.learning.shapes.filled_cells import FilledCells
 
 #: Maximum number of different values in a volume of which one label must be chosen;
-#: with more, the values are treated as grey values. It is also the maximum number of
+#: with more, the values are treated as grey values. This is also the maximum number of
 #: labels that are listed.
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.
@@ -155,7 +155,8 @@ def new_mask(volume: Volume, budget: int) -> PackedMask:
 def cached_within(array: object, budget: int) -> Iterator[int]:
     """Limit the decoded blocks that an array keeps to a share of a memory budget.
 
-    Gives the maximum number of bytes that the array keeps: 0 for an array in memory.
+    The context provides the maximum number of bytes that the array keeps: 0 for an
+    array in memory.
     """
     unit, cache = read_unit(array), useful_cache(array, int(budget * _CACHE_SHARE))
     with cache_limited(array, cache):
@@ -182,7 +183,7 @@ def _fill_steps(
     yield StageStarted(message=f"Reading {volume.title}")
     doubts: AnyArray = np.zeros(3, np.int64)
     depth = max(1, at_once // max(1, volume.shape[1] * volume.shape[2]))
-    values: set[float] = set()  # incomplete if there are more than `_MAX_LABELS`
+    values: set[float] = set()  # incomplete if more than `_MAX_LABELS` were found
     lowest = 0.0
     for start in range(0, volume.shape[0], depth):
         if should_stop():

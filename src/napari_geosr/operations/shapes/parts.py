@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 #: shape, the shape may already have been complete.
 _SMALL_PART = 0.01
 #: Volume of a completed part, relative to that of the given shape, above which a
-#: warning is given. In the tests, at most 0.19 was missing and 0.17 was completed
-#: (benchmarks/bench_completion.py largest).
+#: warning is given. In the tests of ``benchmarks/bench_completion.py largest``, at most
+#: 0.19 was missing and 0.17 was completed.
 _LARGE_PART = 0.2
-#: Minimum fraction of the directions with an expected wall that have one. In the same
-#: tests, it is at least 0.85.
+#: Minimum fraction of the directions with an expected wall in which the shape has a
+#: wall. In the tests of ``benchmarks/bench_completion.py largest``, it is at least
+#: 0.85.
 _MIN_WALL = 0.8
 #: Minimum fraction of the given shape that a model must reproduce; below it, a warning
 #: says that the shape differs from the training shapes.
@@ -105,10 +106,10 @@ def unlike_shell_steps(agreement: float, share: float) -> Generator[Step, None, 
     Parameters
     ----------
     agreement : float
-        Of the directions with an expected wall that have one, the fraction in which it
-        is as predicted.
+        Fraction of the directions with both an expected and an actual wall in which the
+        wall is as predicted.
     share : float
-        Fraction of the directions with an expected wall that have one.
+        Fraction of the directions with an expected wall in which the shape has a wall.
     """
     if share < _MIN_WALL:
         yield WarningIssued(
@@ -267,7 +268,7 @@ def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
     Raises
     ------
     Cancelled
-        If stopped in the context `interruptible`.
+        If the run is stopped inside the context `interruptible`.
     """
     from scipy.ndimage import label
 

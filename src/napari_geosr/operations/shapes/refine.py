@@ -207,7 +207,7 @@ def nothing_left(volume: Volume, inside: MaskVoxels, where: str = "") -> str:
 
 
 def _voxels_touch(inside: MaskVoxels) -> bool:
-    """Whether two voxels of a shape touch at a face, edge or corner."""
+    """Return whether any two voxels of a shape touch at a face, edge or corner."""
     for z in range(inside.shape[0]):
         planes = np.pad(inside[z : z + 2], ((0, 0), (1, 1), (1, 1)))
         n = planes.sum(0, dtype=np.uint8)
@@ -269,7 +269,7 @@ def refine_shape_steps(
             yield step
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
-        changes.check_any_left(volume)  # if it fails, no file is left
+        changes.check_any_left(volume)  # if this raises an error, no file is left
     yield from changes.warning_steps()
     return ShapeRefinement(
         out,

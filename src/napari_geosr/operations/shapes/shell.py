@@ -188,7 +188,7 @@ def _without_crust(part: AnyArray, thickness: AnyArray) -> AnyArray:
     Raises
     ------
     Cancelled
-        If stopped in the context `interruptible`.
+        If the run is stopped inside the context `interruptible`.
     """
     from scipy.ndimage import binary_opening
 

@@ -81,7 +81,7 @@ def fingerprint(volume: Volume, should_stop: ShouldStop = never_stop) -> str:
     if volume.is_lazy:
         return ""
     crc = 0
-    for plane in np.asarray(volume.data):  # only one plane is copied at a time
+    for plane in np.asarray(volume.data):  # copy only one plane at a time
         if should_stop():
             raise Cancelled("Stopped.")
         crc = zlib.crc32(np.ascontiguousarray(plane).data, crc)

@@ -305,7 +305,7 @@ def _fill_steps(
     count = np.maximum(count, 0)
     triangle, row = _numbered(count[:, 0])
     row += low[triangle, 0]
-    ends = np.cumsum(count[triangle, 1])  # cumulative number of rays over the rows
+    ends = np.cumsum(count[triangle, 1])  # number of rays up to and including each row
     limits = np.arange(_RAYS, ends.max(initial=0) + _RAYS, _RAYS)
     cuts = np.unique([0, *np.searchsorted(ends, limits), len(ends)])
     crossings = np.zeros((shape[0] + 1, *shape[1:]), np.int8)

@@ -119,7 +119,7 @@ def _trained_edges(card: ModelCard) -> list[VoxelEdges]:
 
 
 def _are_similar(one: VoxelEdges, other: VoxelEdges) -> bool:
-    """Whether voxels differ by at most 10 % along each axis.
+    """Return whether voxels differ by at most 10 % along each axis.
 
     If a unit is unknown, only the ratios of the edges are compared.
     """

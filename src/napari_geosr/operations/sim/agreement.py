@@ -32,7 +32,7 @@ _OF_THREE_HARMONICS = 7
 #: Modulation above which a remark is made: estimates may slightly exceed 1.
 _MAX_MODULATION = 1.1
 #: Minimum modulation of an angle, relative to the median of the others; below it, a
-#: warning is issued. It is at least 0.9 for correct frames.
+#: warning is issued. The ratio is at least 0.9 for correct frames.
 _MIN_MODULATION = 0.5
 #: Fraction of the pixels without light below which the offset cannot be estimated. In
 #: simulated scenes (SNR of 20 and 50), it is 0.002 to 0.005 without a dark area, and
@@ -241,11 +241,12 @@ def offset_remark(
     config: FramesConfig,
     channel: int = 0,
 ) -> str:
-    """Say that the offset could not be estimated; empty if it could, or was given.
+    """State that the offset is uncertain; empty if it is not, or if it was given.
 
-    Without a dark area, light is part of the estimated offset. The noise at this grey
-    value limits the amount: it is that of the photons and of the camera. Without a dark
-    area, the two cannot be told apart, so that the true error may be much smaller.
+    Without a dark area, light is part of the estimated offset. The noise at the
+    estimated offset gives an upper limit of this light, because photons cause noise.
+    Part of the noise may come from the camera; the two sources cannot be distinguished
+    here, so the true error may be much smaller.
 
     Parameters
     ----------
@@ -286,8 +287,8 @@ def orders_remark(
     fits : sequence of FringeFit
         Fit of each angle with one harmonic.
     harmonics : int or None
-        As given by the user. If it is 1, the second pattern is not used; if it is None,
-        it is.
+        As given by the user: with 1, the second pattern is not used; with None, it is
+        used.
     where : str
         Names the channel, as in ``" (channel 2)"``, if there are several.
     """
@@ -323,7 +324,7 @@ def modulation_remark(patterns: PatternSet, where: str = "") -> str:
     where : str
         Names the channel, as in ``" (channel 2)"``, if there are several.
     """
-    if patterns.harmonics > 1:  # the sum of harmonics may exceed 1
+    if patterns.harmonics > 1:  # the modulations of several harmonics may exceed 1
         return ""
     values = [abs(fringe.modulation[0]) for fringe in patterns.fringes]
     angle = int(np.argmax(values))

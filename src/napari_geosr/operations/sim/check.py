@@ -334,7 +334,7 @@ def _light_warning(check: SimCheck) -> str:
 
 
 def _warnings(check: SimCheck) -> list[str]:
-    """Describe the problems of the frames, one sentence each."""
+    """Describe each problem of the frames in a sentence."""
     found = list(check.estimate.problems)
     if message := _light_warning(check):
         found.append(message)

@@ -1,4 +1,7 @@
-"""Settings of structured illumination. Does not import torch."""
+"""Settings of structured illumination.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

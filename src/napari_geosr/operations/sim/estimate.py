@@ -331,11 +331,13 @@ def search_steps(
     Returns
     -------
     PatternEstimate
-        The patterns; they have problems if they were not found anywhere.
+        The patterns; `PatternEstimate.problems` is not empty if they were not found
+        anywhere.
     """
     second: PatternEstimate | None = None
     known = before or corrected
-    if config.harmonics is None and known is not None:  # as many as in these
+    # Use as many harmonics as in the known patterns.
+    if config.harmonics is None and known is not None:
         config = config.model_copy(update={"harmonics": known.harmonics})
     starts = search_starts(frames, channel, before=before, corrected=corrected)
     for near in starts:

@@ -160,7 +160,7 @@ def saturated_fraction(
         width = max(float(is_integer), _TAIL * (top - lowest))
         n, below = np.count_nonzero(at_top), np.count_nonzero(values >= top - width)
         is_limit = n >= _MANY * values.size and 2 * n > below
-        if top == lowest or not is_limit:  # constant frames are refused as such
+        if top == lowest or not is_limit:  # another check refuses constant frames
             return np.zeros(block.shape[:2], np.float32)
     found: FloatArray = at_top.mean(axis=(2, 3), dtype=np.float32)
     return found

@@ -207,9 +207,9 @@ def _stated_optics(volume: Volume) -> StatedOptics:
 def camera_offsets(frames: SimFrames) -> tuple[float, ...]:
     """Return the grey value without light in each channel.
 
-    It is the grey value of the darkest parts of the smoothed mean frame, in the middle
-    slice or in the dimmest slice of the first or last time point, whichever is lower,
-    because out-of-focus light can fill a whole slice. Padding does not count.
+    This is the grey value of the darkest parts of the smoothed mean frame, in the
+    middle slice or in the dimmest slice of the first or last time point, whichever is
+    lower, because out-of-focus light can fill a whole slice. Padding is ignored.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
     for plane, time in dict.fromkeys(used):
         block = frames.frames(plane, time, channel)
         level = dark_level(block.reshape(-1, *block.shape[-2:]))
-        if level is not None:  # None for a missing slice
+        if level is not None:  # the level of a missing slice is None
             levels.append(level)
     level = min(levels, default=0.0)
     # Noise can make a level of 0 slightly negative; signed integers have baselines.

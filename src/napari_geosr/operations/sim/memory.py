@@ -1,4 +1,4 @@
-"""Memory that reconstructions need, and tiles that fit into it."""
+"""Memory that reconstructions need, and tiles that fit into memory."""
 
 from __future__ import annotations
 

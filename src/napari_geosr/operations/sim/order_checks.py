@@ -91,7 +91,7 @@ def difference_growth(frames: SimFrames) -> float:
 
 
 def largest_growth(frames: SimFrames) -> float:
-    """Return the value of `difference_growth` above which images are no raw frames.
+    """Return the value of `difference_growth` above which images are not raw frames.
 
     The mean squared difference of two equally spaced phases is proportional to
     ``1 - cos(2 π / phases)`` if they are adjacent, and to 1 on average over all phases.

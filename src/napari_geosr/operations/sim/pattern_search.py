@@ -51,8 +51,8 @@ class PatternSearch:
     planes : dict of (int, int) to int
         Slice in which these patterns were found: the usable one nearest to the middle.
     reused : dict of (int, int, int) to str
-        Why no patterns were found in a plane, by time point, channel and slice. In
-        these planes, the patterns of the middle slice are used.
+        Reason why no patterns were found in a plane, by time point, channel and slice.
+        In these planes, the patterns of the middle slice are used.
     """
 
     def __init__(
@@ -143,7 +143,8 @@ class PatternSearch:
         middle = yield from self.time_steps(time, channel)
         key = (time, channel, plane)
         at = self.planes.get((time, channel))
-        if at is None or plane == at or not middle.fits:  # the same for all slices
+        # In these cases, the slice has the patterns of the middle one.
+        if at is None or plane == at or not middle.fits:
             return middle
         if key in self._slices:
             return self._slices[key]
@@ -189,7 +190,8 @@ class PatternSearch:
             slices = where if n == 1 else f"{n} planes, the first of which is {where}"
         at, where = self.planes[first[:2]], self.estimates[first[:2]].where
         source = f"the middle slice ({at + 1})"
-        if where != self.frames.where(None, *first[:2]):  # of another time point
+        if where != self.frames.where(None, *first[:2]):
+            # The patterns are from another time point.
             source = where.strip(" ()")
         return (
             f"{self.reused[first]} The patterns of {source} are used instead in "

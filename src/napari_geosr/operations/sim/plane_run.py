@@ -135,7 +135,7 @@ class PlaneRun:
             yield WarningIssued(message=message)
 
     def empty_image(self, time: int, channel: int, plane: int) -> FloatArray:
-        """Return the result of a plane that cannot be used, and remember the plane."""
+        """Return the result for a plane that cannot be used, and record the plane."""
         self.empty.append((time, channel, plane))
         size = tuple(self.config.upscale_factor * n for n in self.frames.plane_shape)
         return np.full(size, np.nan, np.float32)
@@ -228,7 +228,7 @@ class PlaneRun:
     def _keep_iterations(
         self, block: FloatArray, where: tuple[int, int, int], used: int
     ) -> None:
-        """Remember the iterations of a plane, also for others of similar brightness."""
+        """Store the number of iterations for planes of similar brightness."""
         self.iterations[where] = used
         channel, brightness = where[1], _brightness(block)
         if used and self._chosen_iterations(channel, brightness) is None:

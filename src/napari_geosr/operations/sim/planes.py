@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum number of iterations of joint Richardson–Lucy if chosen automatically. Higher
-#: harmonics are weak and converge slowly: for nonlinear illumination, more than 300
-#: iterations gain up to 3 dB; for linear illumination, they take time and gain nothing
-#: on average.
+#: Maximum number of iterations of joint Richardson–Lucy if the number is chosen
+#: automatically. Higher harmonics are weak and converge slowly: for nonlinear
+#: illumination, more than 300 iterations gain up to 3 dB; for linear illumination, they
+#: take time and gain nothing on average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
 #: Edge length, in camera pixels, of the part of the frames with which the number of

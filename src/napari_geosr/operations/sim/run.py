@@ -55,7 +55,8 @@ class SimResult:
     estimates : dict of (int, int) to PatternEstimate
         Patterns by time point and channel.
     summary : mapping
-        Seconds, iterations and other figures, JSON-serialisable.
+        Duration in seconds, number of iterations and other statistics;
+        JSON-serialisable.
     checks : SimTrust or None
         Checks of the middle slice at the first time point, in the first channel; None
         if they are switched off, or for widefield without patterns.

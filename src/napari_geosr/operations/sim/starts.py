@@ -37,7 +37,7 @@ def search_starts(
         None stands for a search in the whole ring around the cut-off.
     """
     if before is not None and corrected is not None and channel == 0:
-        return (before,)  # a search of the whole ring could overrule the user
+        return (before,)  # searching the whole ring could undo the correction
     if before is not None:
         return before, None
     if corrected is None:

@@ -282,7 +282,8 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 def _scale(structure: Structure, config: ScanConfig) -> float:
     """Return the scale of the attenuation for the requested maximum line integral.
 
-    It is computed from a few slices spread over the height, and is used by all blocks.
+    The scale is computed from a few slices spread over the height, and is used by all
+    blocks.
     """
     rows = np.linspace(0, structure.shape[0] - 1, _SCALING_ROWS).astype(int)
     slabs = [_cut(structure, z, z + 1).attenuation for z in np.unique(rows)]

@@ -1,4 +1,7 @@
-"""Settings of a simulated sample and its scan. Does not import torch."""
+"""Settings of a simulated sample and its scan.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

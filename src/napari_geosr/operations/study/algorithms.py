@@ -120,14 +120,15 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         "tv",
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
-    # Trained to turn reconstructions from few projections into those from all.
+    # Methods that learn to turn reconstructions from few projections into those from
+    # all.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
     # TomoGAN as published, and a variant with a Wasserstein critic.
     "tomogan-js": LearningMethod(
         "TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}
     ),
     "tomogan-w": LearningMethod("TomoGAN (W)", "tomogan", {"distance": "wasserstein"}),
-    # Trained only on subsets of the few projections.
+    # A method that is trained only on subsets of the few projections.
     "noise2inverse": LearningMethod(
         "Noise2Inverse", "noise2inverse", {"network": "msdnet"}
     ),

@@ -1,6 +1,6 @@
 """Settings of studies of the number of projections, and of labelled slices.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations

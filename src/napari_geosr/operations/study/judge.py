@@ -51,8 +51,8 @@ class StudyReference:
         Sample mask; None: all voxels are sample.
     report : PorosityReport
     contrast : float
-        Difference between the mean grey values of solid and pores; the range for the
-        PSNR.
+        Difference between the mean grey values of solid and pores, which is used as the
+        range for the PSNR.
     levels : tuple of float
         Grey values shown as black and white in pictures.
     """

@@ -164,10 +164,10 @@ def training_pair(
 ) -> TrainingPair:
     """Return training data for networks: source and target projections.
 
-    Both show the same object, with independent noise. The source has at most four
-    fifths of the photons of the selected views; the target has the remaining photons
-    and all other views. Without counts, the source is the subset and the target is the
-    whole scan, as in the publications; their noise is then correlated.
+    Source and target show the same object, with independent noise. The source has at
+    most four fifths of the photons of the selected views; the target has the remaining
+    photons and all other views. Without counts, the source is the subset and the target
+    is the whole scan, as in the publications; their noise is then correlated.
 
     Parameters
     ----------
@@ -219,12 +219,12 @@ def tuning_pair(
 ) -> TrainingPair:
     """Return projections for tuning settings, and others for comparing the results.
 
-    Both contain the same object with independent noise; with common noise, settings
-    that preserve the noise would seem best. Therefore, the other projections are the
-    unused views, or contain the remaining photons of shorter exposures. If only a few
-    views are unused, they reveal coarse structure better than fine structure. In this
-    case, photons are reserved, as for networks; without counts, some of the selected
-    views are reserved.
+    Both scans contain the same object with independent noise; with common noise,
+    settings that preserve the noise would seem best. Therefore, the other projections
+    are the unused views, or contain the remaining photons of shorter exposures. If only
+    a few views are unused, they reveal coarse structure better than fine structure. In
+    this case, photons are reserved, as for networks; without counts, some of the
+    selected views are reserved.
 
     Parameters
     ----------

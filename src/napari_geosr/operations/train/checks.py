@@ -79,7 +79,7 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     for volume in volumes:
         depth = _depth(volume)
         if is_simulated(volume.name):
-            continue  # simulated volumes may be single images on purpose
+            continue  # simulated volumes may be single images
         if depth == 1 < planes:
             raise ConfigError(
                 f"{volume.title} is a single image, but a 2.5D network takes {planes} "

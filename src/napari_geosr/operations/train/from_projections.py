@@ -186,8 +186,8 @@ class ProjectionsTrainJob(Config):
         ----------
         joined : bool
             Whether opposite views are joined, which is known once the rotation axis is
-            known. It affects the views of a part, but neither the name of the part nor
-            the number of parts.
+            known. Joining affects the views of a part, but neither the name of the part
+            nor the number of parts.
 
         Raises
         ------
@@ -228,7 +228,8 @@ def _shared_noise_warning(
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
-        and pair.source.light is not None  # the source is a part of this scan
+        # The intensity is None for a second scan.
+        and pair.source.light is not None
         and (is_continuous or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
     if not affected:

@@ -133,7 +133,7 @@ class TrainJob(Config):
         """
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
-        method.network_kwargs()  # raises for settings that the network lacks
+        method.network_kwargs()  # raises an error for settings that the network lacks
         volumes = open_roles(self, method, in_memory)
         if method.one_object:
             check_distinct(volumes["source"])

@@ -52,10 +52,10 @@ def _sanitise(source: str | Path) -> str:
     """Convert the name of a source to lower-case letters, digits, dots, - and _."""
     path = Path(source)
     if is_simulated(path):
-        stem = str(source).split(":")[1]  # the kind in simulated:ct-scan:0-127
+        stem = str(source).split(":")[1]  # the kind, such as ct-scan
     elif is_in_memory(path):
         stem = name_in_memory(path)
-    else:  # a folder name such as scan_0.5um has no suffix
+    else:  # in a folder name such as scan_0.5um, .5um is not a suffix
         stem = stem_of(path) if known_suffix(path.name) else path.name
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     cleaned = re.sub(r"[^a-z0-9._]+", "-", plain.lower())

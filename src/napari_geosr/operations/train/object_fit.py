@@ -1,6 +1,6 @@
 """Networks that are fitted to the data of one object: common settings and loop.
 
-The result of such a fit is a volume, not a model. GANrec is fitted to projections,
+The result of such a fit is a volume, not a model. GANrec is fitted to projections, and
 ``pinn-sim`` to the raw frames of structured illumination.
 """
 

@@ -238,7 +238,8 @@ def _check_pairs(
         return
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
-            # simulated pairs are aligned, and noise could be mistaken for a shift
+            # Simulated pairs are aligned, and their noise could be mistaken for a
+            # shift.
             continue
         ndim, factor = method.config.ndim, method.upscale_factor
         if method.unpainted is not None:

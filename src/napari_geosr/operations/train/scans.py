@@ -1,6 +1,6 @@
 """Settings of training scans that are made from projections.
 
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def try_similarity_steps(
     """
     with atomic.explained(folder):
         temporary = TemporaryDirectory(dir=folder, prefix=".index.partial")
-    with temporary as path:  # build the index with the model as it will be read
+    with temporary as path:  # build the index with the stored model
         bundle.save(path, card, network)
         steps = similarity_steps(bundle.load(path), patches, should_stop=should_stop)
         try:

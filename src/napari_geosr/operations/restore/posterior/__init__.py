@@ -208,7 +208,8 @@ class PosteriorRun(VolumeRun):
         pieces = list(self._pieces())
         total = self.network.number * len(pieces)
         yield StageStarted(message="Drawing samples", total=total)
-        if n_kept := store.finished():  # the journal of a resumed run is a new one
+        # The journal of a resumed run is new, so report the existing samples.
+        if n_kept := store.finished():
             yield SamplesKept(total=total, number=n_kept)
         shape, misfits = _fine_shape(self.prepared), []
 

@@ -45,8 +45,8 @@ def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     """Return the sharpness for the tests and the run: ``"auto"`` becomes ``"scan"``.
 
-    Results as sharp as the scan agree with it within the noise bound. Nobody has
-    inspected the result of an automatically chosen model, so it must not be sharper
+    Results as sharp as the scan agree with it within the noise bound. The result of an
+    automatically chosen model is used without inspection, so it must not be sharper
     than the scan.
     """
     return "scan" if config.sharpness == "auto" else config.sharpness
@@ -141,10 +141,11 @@ def choose_for_series_steps(
     """Rank the models for one time point of each channel, and report the choice.
 
     All channels are restored with one model: among the best models of the channels, the
-    one with the largest mean gain. Channels without a measurable object do not count.
-    A model with a noise bound leaves channels with less noise almost unchanged. A
-    filter would blur them and is therefore not chosen for several channels.
-    Super-resolution models are ranked only for the channel with the most noise.
+    one with the largest mean gain. Channels without a measurable object are not
+    considered. A model with a noise bound leaves channels with less noise almost
+    unchanged. A filter would blur them and is therefore not chosen for several
+    channels. Super-resolution models are ranked only for the channel with the most
+    noise.
 
     Returns
     -------
@@ -202,7 +203,7 @@ def _noises_steps(
         steps = noise_steps(plan.at(point), should_stop=should_stop)
         try:
             noises[point] = yield from steps
-        except VolumeError:  # too few voxels to measure
+        except VolumeError:  # there are too few voxels for a measurement
             noises[point] = None
     return noises
 
@@ -229,12 +230,12 @@ def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
 
 
 def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
-    """Return the ranking that chose the model with the largest mean gain; state gains.
+    """Return the ranking that chose the model with the largest mean gain.
 
-    Only models that were chosen in one of the rankings were tested for their effect on
-    pores. If such a model is left out of another ranking, its gain there counts as 0,
-    because that channel would be left unchanged as a result of the verdict before the
-    run.
+    The second value is a sentence with the mean gains. Only models that were chosen in
+    one of the rankings were tested for their effect on pores. If such a model is left
+    out of another ranking, its gain there counts as 0, because that channel would be
+    left unchanged as a result of the verdict before the run.
     """
     gains = {
         ranking.choice: sum(_gain(ranking.choice, each) for each in rankings)

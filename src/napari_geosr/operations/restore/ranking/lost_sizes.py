@@ -1,4 +1,4 @@
-"""States that the chosen model loses pores of all tested sizes, and names another."""
+"""Reports a model that loses pores of all tested sizes, and names another model."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _tested(
         return test_of(row)
     except Cancelled:
         raise
-    except GeoSRError:  # a run with this model reports the error
+    except GeoSRError:  # a run with this model would report the error
         return None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MIN_LEAD = 0.35
 #: Correlation of the noise of neighbouring voxels above which this lead is needed.
 _CORRELATED = 0.25
-#: Expected gain, in dB, below which it is considered small.
+#: Expected gain, in dB, below which the gain is considered small.
 _SMALL_GAIN = 2.5
 #: If the lower limit of a small gain is below this value, in dB, the candidate with the
 #: highest lower limit is chosen: strong denoisers lose most of such a gain if the noise
@@ -91,7 +91,7 @@ class RankingEntry:
             return f"{_number(self.gain)} dB (possibly far worse{top})"
         text, least, most = map(_number, (self.gain, low, high))
         if text == most:
-            # The estimate cannot be higher, as in the verdict before a run.
+            # The upper limit equals the gain, as in the verdict before a run.
             return f"{text} dB{f' (at least {least})' if least != text else ''}"
         if text == least:
             return f"{text} dB (at most {most})"
@@ -279,8 +279,8 @@ def _comparison(
 def _penalised_error(row: RankingEntry, is_correlated: bool) -> float:
     """Return the error, increased for a filter that compares patches.
 
-    In correlated noise, patches are also similar because of the noise, which such a
-    filter then keeps. On real scans with correlated noise, tuned filters of this kind
+    If noise is correlated, patches are also similar because of their noise, which such
+    a filter then keeps. On real scans with correlated noise, tuned filters of this kind
     with a lead below `_MIN_LEAD` were worse than the network ranked next.
     """
     is_doubtful = row.compares_patches and is_correlated

@@ -247,6 +247,6 @@ def tune_steps(
 def scaled_strength(model: Model, factor: float) -> Model:
     """Return a filter with `factor` times its strength."""
     strength = model.card.network_kwargs.get("strength")
-    if strength is None:  # use the filter's own default
+    if strength is None:  # use the default of the filter
         strength = model.network().config.strength  # type: ignore[union-attr]
     return model.with_settings(strength=factor * float(strength))  # type: ignore[arg-type]

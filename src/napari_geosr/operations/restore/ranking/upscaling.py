@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 
 #: Minimum expected gain over cubic interpolation, in dB, for another interpolation to
-#: be chosen. Above this limit, the sign of the estimate was always correct if the noise
-#: level was known reliably.
+#: be chosen. In tests with a reliably known noise level, the sign of the estimate was
+#: always correct above this limit.
 _MIN_INTERPOLATION_GAIN = 0.25
 #: Reasons to doubt the noise estimate that still allow an interpolation other than
 #: cubic.

@@ -90,7 +90,7 @@ def repair_steps(
     """
     out = job.result(folder)
     with claimed(out):
-        return_repaired(out)  # if an earlier repair was killed
+        return_repaired(out)  # in case an earlier repair was killed
         clear(out)
         begun = None
         if not out.exists():
@@ -136,7 +136,8 @@ def _repair(
             "repaired in parts. Restore it again (--overwrite)."
         )
     note = _note(found, record, earlier)
-    # The record of a complete run is written last: only the note is left to remove.
+    # The record of a complete run is written last: if it exists, only the note remains
+    # to be removed.
     if found.damaged or record.get("complete") is not True:
         if earlier is not None:
             n = counted(len(note.damaged), "shard")
@@ -161,7 +162,8 @@ def _note(
     assert found.stamp is not None, "checked by the caller"
     finished = _finished(found)
     if earlier is not None:
-        if finished is None and "complete" not in record:  # that repair had begun
+        # The earlier repair had begun.
+        if finished is None and "complete" not in record:
             finished = earlier.intact
         names = tuple(dict.fromkeys((*earlier.damaged, *found.damaged)))
         record, n_shards = earlier.record, max(earlier.n_shards, found.n_shards)
@@ -202,7 +204,8 @@ def _restore(
         cause = error.__cause__
         if not isinstance(cause, GeoSRError):
             raise
-        # The error names a file that is moved back to `out`.
+        # Replace the message of the error, because it names a file that is moved back
+        # to `out`.
         raise type(cause)(
             f"{cause} {out.name} is repaired only in part. Repeat the command."
         ) from cause

@@ -171,7 +171,8 @@ class PreparedSeries:
     def extremes(self, channel: int | None) -> Mapping[Point, PreparedRestoration]:
         """Return preparations for the time points with the least and the most noise.
 
-        The typical time point is left out. Empty if the noise hardly changes.
+        The typical time point is left out. The mapping is empty if the noise hardly
+        changes.
         """
         typical = self.plan.typical(channel)
         return {

@@ -355,7 +355,7 @@ class _SeriesProgress:
         self.finished[point] = [whole] if filled.complete else list(filled.places)
         if filled.summary is not None:
             self._summaries.append(filled.summary)
-            self.tile = filled.summary.tile  # the same for all points
+            self.tile = filled.summary.tile  # tiles have the same size at all points
 
     def result(
         self, backend: AnyMapping, *, complete: bool, error: Any = None
@@ -409,7 +409,7 @@ class _Backends:
 
 
 def _about(point: Point, sentence: str) -> str:
-    """Prefix the point's name to a sentence that begins with a count of voxels.
+    """Put the point's name before a sentence that begins with a count of voxels.
 
     All other sentences are about the model and apply to every point.
     """

@@ -62,7 +62,8 @@ def changing_noise(
         if point not in found and plan.varies(point):
             seen = without_hot_voxels(plan.at(point), typical.statistics)
             steps = noise_steps(seen, should_stop=should_stop)
-            with suppress(VolumeError):  # e.g. an incomplete last time point
+            # For example, the last time point may be incomplete.
+            with suppress(VolumeError):
                 found[point] = run_to_end(steps)
     least = FLOOR * noise.contrast
     levels = [max(each.level, least) for each in found.values()]

@@ -31,7 +31,7 @@ class BlockRestoration:
     Parameters
     ----------
     work : ShardWork
-        Work without output files; it returns the voxels.
+        The work of a shard without output files, so that the voxels are returned.
     factors : sequence of int
         Upscale factor along each axis of the result.
     """

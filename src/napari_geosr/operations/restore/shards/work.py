@@ -124,7 +124,10 @@ class ShardWork:
         return ShardResult(done.run, self.backend.facts(), tuple(blocks), done.messages)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the input is missing: a zarr would be read as zeros."""
+        """Raise `FileError` if the input is missing.
+
+        Without this check, a missing zarr would be read as zeros.
+        """
         if getattr(self.source, "is_remote", False):
             return  # connection errors are raised when the file is read
         path = getattr(self.source, "path", None)

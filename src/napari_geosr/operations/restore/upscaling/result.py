@@ -37,7 +37,8 @@ class UpscalingVerdict:
         Excess sharpness of the model's result over the scan: the standard deviation, in
         voxels of the scan, of the blur between the two.
     trained_blur : (float, float) or None
-        Smallest and largest blur of the model's training scans, in their voxels.
+        Smallest and largest blur of the model's training scans, in voxels of these
+        scans.
     parts : int
         Number of parts of the scan that were evaluated, each at two scales.
     errors : (float, float) or None
@@ -126,7 +127,7 @@ class UpscalingVerdict:
         blur, excess = self.trained_blur, f"{self.excess:.1f}"
         if blur is None or blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
             return ""
-        if float(excess) == 0:  # no blur was found, which says little about the scan
+        if float(excess) == 0:  # an excess of 0 says little about the scan
             return ""
         what = "softer" if self.excess > blur[1] else "sharper"
         return (

@@ -38,7 +38,7 @@ class _BoxStatistics:
 
 
 def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
-    """Choose boxes of size `edges` (at most the volume's) that contain structure.
+    """Choose boxes of size `edges` (at most that of the volume) that contain structure.
 
     From a grid of boxes, those around the upper quartile of the variation are chosen;
     this excludes empty surroundings and boxes with an extreme artefact. Boxes with
@@ -56,8 +56,8 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
     Returns
     -------
     list of tuple of slice
-        Boxes in ascending order of position, all with varying, finite values. They do
-        not overlap.
+        Boxes in ascending order of position, all with varying, finite values. The boxes
+        do not overlap.
     """
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
     many = [

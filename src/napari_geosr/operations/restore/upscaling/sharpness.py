@@ -207,7 +207,7 @@ def agreement_records(network: nn.Module) -> list[AnyDict]:
 
 
 def _agrees(module: nn.Module) -> bool:
-    """Whether results of this module agree with the scan."""
+    """Return whether results of this module agree with the scan."""
     is_layer = isinstance(module, networks.ConsistentUpscaling)
     return is_layer or getattr(module, "is_as_sharp_as_scan", False)
 
@@ -280,11 +280,11 @@ def _fit_steps(
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
     level = float(np.mean(noise.at(values) ** 2))
-    # Differences caused by noise are not evidence, so subtract the lower limit of the
+    # Differences caused by noise prove nothing, so subtract the lower limit of the
     # noise.
     sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
-    if varied <= 0:  # only noise, so no edge is demonstrably too sharp
+    if varied <= 0:  # the parts contain only noise, so no edge can be too sharp
         return SharpnessFit(0.0, 0.0)
     unexplained = max(0.0, float(power[best]) - sure**2 * level)
     return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))

@@ -50,7 +50,8 @@ _MIN_EDGE = 8
 #: Level of the noise added at the scan's own scale, relative to the scan's noise level.
 _RATE = 0.6
 #: Minimum fraction of the variance of grey values that the difference between dark and
-#: bright voxels explains. It is 0.64 for normally distributed values of one phase.
+#: bright voxels explains. This fraction is 0.64 for normally distributed values of one
+#: phase.
 _MIN_SEPARATED = 0.7
 
 
@@ -206,7 +207,7 @@ class ScanTrial:
     def draw(
         self, box: Slices, rng: np.random.Generator
     ) -> tuple[TrialPart, TrialPart]:
-        """Draw input and reference at the scan's own and the next coarser scale."""
+        """Draw input and reference at the scale of the scan and at a coarser one."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
         # Use the same number of voxels at both scales: at the finer one, the centre of

@@ -3,8 +3,8 @@
 The error of a super-resolved result has two parts, both of which can be estimated from
 the scan:
 
-- The error of the averages over each voxel of the scan. It is measured on parts of the
-  scan: noise `n` of the same kind is drawn, added to the input of the model
+- The error of the averages over each voxel of the scan. This error is measured on parts
+  of the scan: noise `n` of the same kind is drawn, added to the input of the model
   (``x + a n``), and subtracted from the data that its averaged result is compared with
   (``x - n / a``). The noise in both is then independent, and its contribution can be
   subtracted [1]_.
@@ -196,7 +196,8 @@ def _combine_parts(
     """Return the gain over all parts, with its 90 % interval (jackknife).
 
     `unsure` are the lower and upper standard errors of the noise variance that was
-    subtracted. They apply to the errors of the averages, not to those of the detail.
+    subtracted. These standard errors apply to the errors of the averages, not to those
+    of the detail.
     """
     detail = np.array(details, np.float64)
     n = len(own)

@@ -60,11 +60,11 @@ class ComparedBlock:
 
 
 def local_level(scan: Array, level: Array, noise: Array) -> Array:
-    """Return the noise level at each voxel of a scan with unequally strong noise.
+    """Return the noise level at each voxel of a scan with noise that varies in level.
 
     The fine detail of each cell is compared with that of noise of the stated level. A
-    low quantile is used, so that edges and small objects do not count. The level is
-    never reduced.
+    low quantile is used, so that edges and small objects have no influence. The level
+    is never reduced.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def local_level(scan: Array, level: Array, noise: Array) -> Array:
         seen, expected = (float(np.quantile(each[cell], _QUIET)) for each in details)
         if expected > 0:
             ratios[at] = max(1.0, seen / expected)
-    # Next to a noisier cell, filters spread its noise into the neighbouring cells.
+    # Filters spread the noise of a noisier cell into the neighbouring cells.
     ratios = ndimage.maximum_filter(ratios, 3, mode="nearest")
     for axis, edge in enumerate(edges):
         ratios = np.repeat(ratios, edge, axis)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 #: Seconds for everything but running the model: drawing blocks and counting pores.
 _START_SECONDS = 10.0
-#: Approximate number of voxels that a denoiser processes during a prediction, with
+#: Approximate number of voxels that a denoiser processes during a prediction, including
 #: margins.
 _VOXELS = 4_000_000
 #: Approximate number of voxels that a super-resolution model processes during a
 #: prediction.
 _VOXELS_FINER = 2_000_000
-#: Approximate maximum number of runs over the same voxel of a small scan.
+#: Approximate maximum number of times that each voxel of a small scan is processed.
 _MAX_RUNS = 8
 
 

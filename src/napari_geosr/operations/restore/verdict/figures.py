@@ -53,7 +53,8 @@ def _of_known_blocks(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
         ("", test.counts),
         ("_of_smallest_size", test.small_counts),
     ):
-        counts = counted[-1]  # of bright spots, if most of the scan is dark
+        # If most of the scan is dark, these are the counts of bright spots.
+        counts = counted[-1]
         yield f"simulated_pores{end}", float(counts.simulated)
         yield f"simulated_true_pores{end}", float(counts.smoothed)
         yield f"shown_pores{end}", float(counts.result)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 #: keep their contrast; above it, more than an eighth of the objects fade, and a remark
 #: reports this loss.
 LOSSY_RATIO = 8 / 7
-#: Why objects cannot be counted: the threshold does not separate them in the result;
-#: the scan shows them, but the result does not; the result does not show them, and the
-#: threshold does not separate them in the scan; noise hides them in the scan.
+#: Reasons why objects cannot be counted: the threshold does not separate them in the
+#: result; the scan shows them, but the result does not; the result does not show them,
+#: and the threshold does not separate them in the scan; noise hides them in the scan.
 Reason = Literal["inseparable", "removed", "removed and not separated", "hidden"]
 
 
@@ -142,7 +142,7 @@ class KnownBlockTest:
 
     @property
     def reason(self) -> Reason:
-        """Why objects of up to `limit` voxels cannot be counted."""
+        """Reason why objects of up to `limit` voxels cannot be counted."""
         if self.is_inseparable:
             return "inseparable"
         if not self.is_from_scan:

@@ -65,8 +65,9 @@ _SEED = 4711
 _REPEAT_SEED = 4713
 #: Seed for the noise with which structures of the scan are compared.
 _COMPARED_SEED = 4714
-#: Number of blocks used for the test, and their shape in a volume. They are thicker
-#: than those for the expected gain, because a thin slab cuts connected pores apart.
+#: Number of blocks used for the test, and their shape in a volume. These blocks are
+#: thicker than those for the expected gain, because a thin slab cuts connected pores
+#: apart.
 _BLOCKS = {2: 3, 3: 2}
 _SHAPE = {2: None, 3: (16, 96, 96)}
 

@@ -107,7 +107,8 @@ class LateVerdict:
                     yield StageStarted(step.done, step.total, message=stage)
         done = iterator.result
         if done.complete and is_resumed and n_tiles:
-            with suppress(FileError):  # if this run is killed, tiles are computed again
+            # Without a saved journal, tiles are computed again if this run is killed.
+            with suppress(FileError):
                 for journal in journals:
                     journal.commit()
             yield from self._predict()

@@ -52,17 +52,18 @@ class PoreCounts:
     smallest : int
         Minimum size, in voxels.
     smoothed : int
-        Number in the smoothed scan.
+        Number of objects in the smoothed scan.
     simulated : int
-        Number in the model's result for the smoothed scan with noise.
+        Number of objects in the model's result for the smoothed scan with noise.
     result : int
-        Number in the model's result for the scan.
+        Number of objects in the model's result for the scan.
     noisy : int, optional
-        Number in the smoothed scan with noise.
+        Number of objects in the smoothed scan with noise.
     scan : int, optional
-        Number in the scan.
+        Number of objects in the scan.
     repeated : int, optional
-        Number after the model is run again on its own result with added noise.
+        Number of objects after the model is run again on its own result with added
+        noise.
     is_known : bool
         Whether Otsu's threshold separates the pores in the smoothed scan. If not,
         `smoothed` and `simulated` are numbers of specks of noise.
@@ -111,7 +112,7 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Return whether both counts differ by more than a factor of `ratio`."""
+        """Return whether the two counts differ by more than a factor of `ratio`."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:

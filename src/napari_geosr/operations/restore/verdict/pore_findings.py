@@ -47,7 +47,7 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
         if counts.result < counts.expected and (
             _keeps_objects(test, counts) or _hides_objects(test, counts)
         ):
-            continue  # reported as doubtful instead
+            continue  # the count is reported as doubtful instead
         if counts.result > counts.expected and _shows_as_many(test, counts):
             continue
         # If small pores are lost, the expected number does not include them either.
@@ -185,7 +185,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
     """Return a sentence if the number of pores may be wrong; else ""."""
     for counts in test.counts:
         if not (counts.is_known or test.is_separated):
-            continue  # neither count shows pores
+            continue  # neither count is a count of pores
         if counts.is_lossy(LOSSY_PORE_RATIO):
             before, after = counts.tested
             return (

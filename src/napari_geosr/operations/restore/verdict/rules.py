@@ -254,7 +254,7 @@ def notes(facts: RunAssessment) -> Iterator[str]:
 def _indirect(facts: RunAssessment) -> Iterator[str]:
     """Yield the indirect signs of a loss of structure; the gain is the direct sign."""
     removed = facts.removed
-    if removed.change < _ROUNDING:  # as with a strength of 0
+    if removed.change < _ROUNDING:  # nothing is removed, as with a strength of 0
         return
     if removed.level > MAX_LEVEL:
         yield (

@@ -210,7 +210,7 @@ def _weakest(
         difference = (shifted(values, by)[where] - centre) / unit
         one[:] = np.where(own[where], difference, np.nan)
     mean = np.nanmean(found, 0)
-    found.sort(0)  # NaN last
+    found.sort(0)  # this puts NaN last
     last = np.isfinite(found).sum(0) - 1
     weak = (_WEAK * last).astype(np.intp)
     weakest = np.zeros((2, len(centre)), np.float32)

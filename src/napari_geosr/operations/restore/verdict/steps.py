@@ -100,7 +100,7 @@ def verdict_steps(
         Noise of the scan, if known.
     ranking : Ranking, optional
         Ranking of models for the scan, if known; the expected gain is taken from it, so
-        that only one figure is reported for a model on a scan.
+        that different gains are not reported for the same model and scan.
 
     Returns
     -------
@@ -392,7 +392,7 @@ def _gain_over_cubic(
                 should_stop=should_stop,
             )
         )
-    except VolumeError as error:  # the scan is too small to be averaged by the factor
+    except VolumeError as error:  # the scan is too small for averaging
         return None, str(error).rstrip(".")
     return found, ""
 
@@ -422,7 +422,7 @@ def _finer_limits(
         return (), ""
     shows_more = any(one.is_from_scan for one in test.both if one.limit)
     if prepared.model.card.network == BASELINE and shows_more:
-        return (), ""  # interpolation removes nothing, so the scan shows the same pores
+        return (), ""  # interpolation removes nothing: the scan has the same pores
     fine = math.prod(prepared.factors[-prepared.seen_volume.data.ndim :])
     return count_limits(test, fine), lost_pores(test, fine)
 

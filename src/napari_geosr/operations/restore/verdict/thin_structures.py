@@ -127,7 +127,9 @@ def _compare(block: ComparedBlock) -> Array:
     """
     shape = block.scan.shape
     plates = _plates(shape)
-    best = np.zeros((2, 4, *shape), np.float32)  # strength, then the three contrasts
+    # The first entry is the strength of a structure, and the others are its three
+    # contrasts.
+    best = np.zeros((2, 4, *shape), np.float32)
     scan, result, noise = (
         values.astype(np.float32) for values in (block.scan, block.result, block.noise)
     )

@@ -1,6 +1,7 @@
 """Choose the mean and standard deviation by which the grey values are standardised.
 
-With those of the training scan, labels depend on the mask only near its border.
+If the mean and standard deviation of the training scan are used, the labels depend on
+the mask only near its border.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ _ALIKE = 0.2
 #: Difference between the mean of the mask and that expected from the training scan, in
 #: standard deviations, above which there is a warning.
 _MAX_SHIFT = 0.25
-#: Ratio of the standard deviations above which, or below the inverse of which, there is
-#: a warning.
+#: Maximum ratio of the standard deviations, in either direction, without a warning.
 _MAX_RATIO = 1.25
 #: Standard deviation, relative to the mean, up to which grey values count as equal.
 _MIN_VARIATION = 1e-9

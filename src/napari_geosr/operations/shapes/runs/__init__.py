@@ -1,6 +1,6 @@
 """A run on a shape as a job: refine, complete or segment, and write the result.
 
-Does not import torch before the run.
+This module does not import torch before the run.
 """
 
 from __future__ import annotations

@@ -59,11 +59,11 @@ _RESOLUTIONS = (
 )
 #: Values that need a clear pattern in the frames.
 _PATTERN_ERRORS = ("phase_errors_degrees", "wave_vector_errors_cycles", "modulation")
-#: Why the resolution of a network's result is not given.
+#: Reason why the resolution of a network's result is not given.
 _NO_NETWORKS = "Two more networks would have to be fitted, which takes minutes."
-#: Why the resolution is not given at other time points and in other channels.
+#: Reason why the resolution is not given at other time points and in other channels.
 _NOT_FIRST = "It is measured only at the first time point, in the first channel."
-#: Why the resolution is not given although it was measured.
+#: Reason why the resolution is not given although it was measured.
 _NO_CROSSING = "The correlation does not fall below the criterion."
 
 

@@ -22,7 +22,7 @@ _BELOW = 1.5
 #: Minimum shift between the mean frames of two angles, in pixels, that counts as motion
 #: of the sample. Without motion, it is at most 0.05 in these scenes.
 _MOVED = 0.25
-#: Precision of the shift: fractions of a pixel.
+#: Precision of the shift, as the number of steps per pixel.
 _SUBPIXELS = 20
 #: Settings of each method that decide how well its result fits the frames.
 _FIT_SETTINGS = {
@@ -30,7 +30,7 @@ _FIT_SETTINGS = {
     "joint-rl": ("iterations", "tv"),
     "pinn": ("steps", "iterations", "tv"),
 }
-#: What to change if such a setting was changed by the user.
+#: Advice on what to change if the user has changed such a setting.
 _ADVICE = {
     "wiener": "Use weaker regularisation (--regularisation), or the default.",
     "joint-rl": "Use more iterations (--iterations) or a smaller weight of the total "

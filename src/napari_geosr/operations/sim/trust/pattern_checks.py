@@ -1,6 +1,6 @@
 """Checks of the patterns of a reconstruction: whether they fit the frames.
 
-They do not depend on the method: a new object is fitted to the frames.
+The checks do not depend on the method: a new object is fitted to the frames.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _GROUPS = 3
 #: absolute (the larger limit applies); above it, a warning is issued. At a
 #: signal-to-noise ratio of 5, the measured value differs by less than 0.06.
 _MODULATION_ERROR = (0.2, 0.1)
-#: What to do about wrong patterns that were given.
+#: Advice on wrong patterns that were given.
 _GIVEN = (
     "Omit --patterns to have the patterns found in these frames, or correct the "
     "patterns file."
 )
-#: What to do about wrong patterns that were found in the frames.
+#: Advice on wrong patterns that were found in the frames.
 _FOUND = (
     "Check the optics (--na, --wavelength, --pixel), and that the circle of this angle "
     "lies on a peak in the spectrum of the SIM dock, where it can be dragged, or of "
@@ -88,7 +88,7 @@ class PatternFit:
         device: str,
     ) -> None:
         self.part, self.patterns, self.threads = part, patterns, config.threads
-        #: What to do if the patterns are wrong.
+        #: Advice to be given if the patterns are wrong.
         self.advice = _FOUND if estimate.fits else _GIVEN
         variance = estimate.noise.weights(part.mean(axis=(0, 1)))
         self.sigma, self.weight = np.sqrt(variance), np.reciprocal(variance)

@@ -1,4 +1,4 @@
-"""How well a reconstruction explains the frames, by the model of image formation.
+"""Measures how well a reconstruction explains the frames.
 
 The object that belongs to the result is illuminated by every pattern, blurred by the
 objective and sampled by the camera; the difference from the frames is given in units of
@@ -9,9 +9,9 @@ the noise. What counts as the object depends on the method:
   divided out, wherever it exceeds 2 %. The regularisation is not divided out, because
   it decides how well the object is deconvolved.
 - Widefield is the object blurred by the objective, so it is divided by the transfer
-  function (regularised). It contains no frequency beyond the cut-off and therefore
-  cannot explain all of the stripes: its residual shows how much information in the
-  frames it does not use.
+  function (regularised). A widefield image contains no frequency beyond the cut-off and
+  therefore cannot explain all of the stripes: its residual shows how much information
+  in the frames is not used.
 
 For Wiener-SIM and widefield, a brightness scale and an offset are fitted to all frames
 of the plane, because both may be arbitrary in such images.
@@ -240,7 +240,7 @@ def _object(
     grid: SimGrid,
     config: SimConfig,
 ) -> FloatArray:
-    """Return the object that belongs to a result on the fine grid (see above)."""
+    """Return the object that belongs to a result, on the fine grid (see the module)."""
     from scipy import fft
 
     if config.method == "wiener":

@@ -60,7 +60,7 @@ class Adaptation:
     reason : str
         Reason for choosing the method, in a sentence; empty if the user chose it.
     hindrance : str
-        Why nothing was trained, in sentences; empty if the model was trained.
+        Reasons why nothing was trained, in sentences; empty if the model was trained.
     """
 
     finished: bool
@@ -181,7 +181,7 @@ def adapt_steps(
         tracker.estimate_start(start)
         yield from tracker.train_steps()
     except Cancelled:
-        yield Step(trainer.step, trainer.steps)  # updates the progress bar
+        yield Step(trainer.step, trainer.steps)  # update the progress bar
         return Adaptation(finished=False)
     if not tracker.is_over:
         return Adaptation(finished=False)
@@ -220,7 +220,7 @@ def better_model_steps(
         )
     except Cancelled:
         return ""
-    except GeoSRError as error:  # the adapted model does not depend on the comparison
+    except GeoSRError as error:  # the adapted model is valid nevertheless
         return f"{name} was not compared with the other models: {error}"
     ours = next(
         (row for row in ranking.rows if row.weights == own.card.weights_sha256), None

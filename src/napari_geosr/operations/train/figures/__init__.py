@@ -67,7 +67,7 @@ def evaluate_model_steps(
     """
     evaluator = Evaluator(trainer, patches, should_stop)
     evaluator.raise_if_stopped()
-    release_memory(evaluator.device)  # memory that the training run left cached
+    release_memory(evaluator.device)  # free the memory that training left cached
     scenes, n = select_scenes(patches, "source", "target")
     if evaluator.trainer.method.task == "generate":
         rows = yield from predicted_noise_steps(evaluator)

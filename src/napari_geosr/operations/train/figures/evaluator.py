@@ -115,7 +115,7 @@ class Evaluator:
                 if self.device == "cpu":
                     raise
                 failed = True
-            if failed:  # the error that held tensors on the device no longer exists
+            if failed:  # here, the error no longer keeps tensors on the device
                 yield self.move_to_cpu()
                 yield from self._tiles(block, target, before, total)
             before += target.size

@@ -64,7 +64,7 @@ def self_supervised_steps(
     except (MemoryError, RuntimeError) as error:
         if evaluator.device == "cpu" or not is_out_of_memory(error):
             raise
-    if "model" not in rows:  # the error that held tensors no longer exists
+    if "model" not in rows:  # here, the error no longer keeps tensors
         yield evaluator.move_to_cpu()
         rows["model"] = psnr(evaluator.trainer.average)
     where = f"{method.validation_measure} of the validation block"
