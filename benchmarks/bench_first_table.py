@@ -174,7 +174,7 @@ def main() -> None:
         for dropped in (True, False):
             clicks, seconds = first_table(path, dropped=dropped)
             times = ", ".join(
-                f"{what} {elapsed:.1f} s (processor {worked:.1f} s)"
+                f"{what} {elapsed:.1f} s (CPU time {worked:.1f} s)"
                 for what, (elapsed, worked) in seconds.items()
             )
             print(f"  {len(clicks)} clicks: {', '.join(clicks)}\n  {times}", flush=True)

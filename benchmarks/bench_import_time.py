@@ -90,7 +90,7 @@ def main() -> int:
         missed += not good
         says = ("met" if good else "MISSED") if counts else "informative"
         print(
-            f"{name:20} / import numpy: processor {ratio:.2f}, wall {ratio_wall:.2f}"
+            f"{name:20} / import numpy: CPU time {ratio:.2f}, wall {ratio_wall:.2f}"
             f"{f' (target <= {TARGET})' if counts else ''}; heavy libraries: "
             f"{', '.join(heavy) or 'none'}  {says}"
         )

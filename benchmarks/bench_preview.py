@@ -110,7 +110,7 @@ def main() -> int:
         seconds = min(r[kind][1] for r in rows)
         missed += processor > TARGET
         print(
-            f"{kind:5} preview / bare forward: processor {processor:.2f} (target <= "
+            f"{kind:5} preview / bare forward: CPU time {processor:.2f} (target <= "
             f"{TARGET}), wall {wall:.2f}; {seconds:.2f} s on this machine now (target "
             f"{WALL_TARGET} s on an idle one)  "
             f"{'met' if processor <= TARGET else 'MISSED'}"

@@ -116,12 +116,12 @@ def main() -> None:
         row: dict[str, Any] = {
             "what": name,
             "seconds_per_slice": round(wall / share, 3),
-            "processor_seconds_per_slice": round(worked / share, 3),
+            "cpu_seconds_per_slice": round(worked / share, 3),
         }
         peer = best.get(name.split(",")[0] + ", ASTRA")
         if peer is not None and "ASTRA" not in name:
             row["times_as_fast_as_astra"] = round(peer[0] * share / wall, 2)
-            row["by_processor_time"] = round(peer[1] * share / worked, 2)
+            row["times_as_fast_in_cpu_time"] = round(peer[1] * share / worked, 2)
         print(json.dumps(row), flush=True)
 
 
