@@ -205,7 +205,7 @@ class ConfigForm(QWidget):
         rows.addRow(title, editor)
         label = rows.labelForField(editor)
         label.setToolTip(editor.toolTip())
-        label.setAccessibleName(f"Label for {title}")
+        label.setAccessibleName(title)
 
     def _on_changed(self, _value: object) -> None:
         self.clear_faults()

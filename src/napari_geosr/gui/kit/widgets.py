@@ -226,7 +226,7 @@ def add_row(
     buddy = buddy or widget
     label.setBuddy(buddy)
     label.setToolTip(buddy.toolTip())
-    label.setAccessibleName(f"Label for {buddy.accessibleName()}")
+    label.setAccessibleName(title.replace("&", ""))
     form.addRow(label, widget)
 
 

@@ -116,7 +116,7 @@ class PairsWidgets(Dock):
         question = QLabel("What &do you have?")
         question.setBuddy(self.have)
         question.setToolTip(self.have.toolTip())
-        question.setAccessibleName("Label for “What do you have?”")
+        question.setAccessibleName("What do you have?")
         self._data = form_layout()
         for title, row in (
             ("Low resolution", self.low),

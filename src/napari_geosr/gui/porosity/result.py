@@ -170,7 +170,7 @@ class PorosityResult(QWidget):
                 "Export",
                 _EXPORT,
             ),
-            (self.which_label, "Label for “Pores of”", "Image the pores belong to."),
+            (self.which_label, "Pores of", "Image the pores belong to."),
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
@@ -189,7 +189,7 @@ class PorosityResult(QWidget):
         label = QLabel("Colour &by")
         label.setBuddy(self.colour)
         label.setToolTip(self.colour.toolTip())
-        label.setAccessibleName("Label for “Colour by”")
+        label.setAccessibleName("Colour by")
         options.addWidget(label)
         options.addWidget(self.colour, 1)
         pair = QHBoxLayout()

@@ -62,7 +62,7 @@ class SeriesChoice(QComboBox):
         self.label = QLabel("Ex&tent")
         self.label.setBuddy(self)
         self.label.setToolTip(self.toolTip())
-        self.label.setAccessibleName("Label for time points and channels")
+        self.label.setAccessibleName("Extent")
         self.activated.connect(lambda _index: self.changed.emit())
         self.set_layer(None)
 

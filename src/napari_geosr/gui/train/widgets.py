@@ -129,7 +129,7 @@ class TrainWidgets(Dock):
         question = QLabel("What &do you have?")
         question.setBuddy(self.have)
         question.setToolTip(self.have.toolTip())
-        question.setAccessibleName("Label for “What do you have?”")
+        question.setAccessibleName("What do you have?")
         add_row(choices, "&Method", self.method)
         self._data = form_layout()
         naming = form_layout()
