@@ -170,7 +170,7 @@ def try_one(mutation: Mutation, copy: Path, place: Path) -> str:
         return f"killed in {time.monotonic() - began:.0f} s: {failed}" if failed else ""
     finally:
         path.write_text(text, encoding="utf-8")
-        # Also restore the time stamp, so that nothing is compiled again.
+        # Also reset the time stamp, so that nothing is compiled again.
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 

@@ -28,7 +28,7 @@ class SideBySide:
 
     def show(self, layers: Sequence[Layer], *, stacked: bool = False) -> None:
         """Show these layers, one in each cell: next to each other, or stacked."""
-        self._restore()
+        self._put_back()
         for layer in self._viewer.layers:
             self._before.append((weakref.ref(layer), layer.visible))
             layer.visible = any(layer is one for one in layers)
@@ -42,9 +42,9 @@ class SideBySide:
         """Show one canvas, with the layers that were visible before."""
         if self._before:
             self._viewer.canvas.grid.enabled = False
-        self._restore()
+        self._put_back()
 
-    def _restore(self) -> None:
+    def _put_back(self) -> None:
         before, self._before = self._before, []
         for reference, was_visible in before:
             layer = reference()

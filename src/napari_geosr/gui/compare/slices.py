@@ -144,7 +144,7 @@ class SliceMontage(QObject):
         self._request: _Request | None = None
         #: Number of the latest request; results of earlier requests are discarded.
         self._number = 0
-        #: View to restore: number of displayed axes, their order, camera centre, zoom.
+        #: Earlier view: number of displayed axes, their order, camera centre, zoom.
         self._view_before: (
             tuple[int, tuple[int, ...], tuple[float, ...], float] | None
         ) = None
@@ -211,7 +211,7 @@ class SliceMontage(QObject):
         with preserve_point(self._viewer):
             for layer in added:
                 self._viewer.layers.remove(layer)
-        self._restore_view()
+        self._reset_view()
 
     def _on_read(self, request: _Request, rows: Sequence[SliceRow]) -> None:
         if request.number != self._number:
@@ -261,7 +261,7 @@ class SliceMontage(QObject):
         dims.ndisplay = 2
         dims.order = tuple(range(dims.ndim))
 
-    def _restore_view(self) -> None:
+    def _reset_view(self) -> None:
         if self._view_before is None:
             return
         ndisplay, order, centre, zoom = self._view_before

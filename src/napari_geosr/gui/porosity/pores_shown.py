@@ -195,7 +195,7 @@ class PoreDisplay(QObject):
                     layer.visible = False
 
     def _restart(self) -> None:
-        """Follow the layer of the report that is shown, and restore its selection."""
+        """Follow the layer of the report that is shown, and select its pores again."""
         report, layer = self._result.report, self.layer()
         self._shown = self._result.which.currentData()
         self._unfollow()

@@ -84,9 +84,9 @@ class PreviewSurface:
             self._turn_to(made, found, source)
 
     def clear(self) -> None:
-        """Remove the surface, and restore the look of its input."""
+        """Remove the surface, and show its input as before."""
         if self._faded is not None:
-            self._faded.restore()
+            self._faded.end()
             self._faded = None
         layer, self._layer = self.layer, None
         if layer is not None:
@@ -137,8 +137,8 @@ class FadedInput:
         """Whether `layer` is the input."""
         return self._source() is layer
 
-    def restore(self) -> None:
-        """Restore the look of the input, except for any later changes by the user."""
+    def end(self) -> None:
+        """Show the input as before, except for any later changes by the user."""
         source = self._source()
         for name, value in self._before.items():
             if source is not None and getattr(source, name) == self._faded[name]:

@@ -168,7 +168,7 @@ def _call_queue(
     Parameters
     ----------
     before, earlier
-        Values to restore if the queue refuses the job.
+        Values to write back if the queue refuses the job.
     pressed : sequence of bool
         Not empty if Ctrl-C was pressed. If the number is then unknown, an empty string
         is returned.
@@ -181,7 +181,7 @@ def _call_queue(
         raise
     except JobError:
         if profile.queue != LOCAL:
-            earlier.restore(job)
+            earlier.write_back(job)
             state = before.state if before.can_resume else "paused"
             job.set_state(state, message=before.message)
         raise
@@ -243,7 +243,7 @@ def _store_power(job: JobFolder, profile: Profile) -> None:
 
 @dataclass(frozen=True)
 class _Earlier:
-    """Queue record and script of a job, to be restored if resubmitting it fails."""
+    """Queue record and script of a job, to be written back if resubmitting fails."""
 
     record: QueueRecord
     script: str | None
@@ -254,7 +254,7 @@ class _Earlier:
         script = path.read_text(encoding="utf-8") if path.exists() else None
         return cls(queue_record.read_record(job.path), script)
 
-    def restore(self, job: JobFolder) -> None:
+    def write_back(self, job: JobFolder) -> None:
         """Write the files back, so that the job can be resumed in its queue."""
         queue_record.write_record(job.path, self.record)
         if self.script is not None:

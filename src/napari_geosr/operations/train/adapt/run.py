@@ -302,7 +302,7 @@ class _BestWeightsTracker:
         return max(1, (self.trainer.steps - self.trainer.first_step) // _MAX_ESTIMATES)
 
     def adaptation(self, start: AnyMapping) -> Adaptation:
-        """Restore the best weights, and evaluate them.
+        """Load the best weights, and evaluate them.
 
         Parameters
         ----------
