@@ -597,8 +597,7 @@ def test_pores_that_cannot_be_drawn_are_counted(dock):
     report.table[column] = report.table[column].astype(float)
     report.table[column][0] = np.nan
     plot._on_axis()
-    assert "0 of 3 pores selected. 1 without a value" in plot.summary.text()
-    assert plot.summary.text().endswith("is not drawn.")
+    assert "0 of 3 pores selected. 1 pore is not drawn:" in plot.summary.text()
 
 
 def test_pores_are_highlighted_quickly_or_else_by_the_public_interface(

@@ -83,7 +83,7 @@ def test_a_ct_sees_dark_tubules_with_bright_cuffs() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"porosity": 0.6}, "can fill up to 0.35"),
+        ({"porosity": 0.6}, "is at most 0.35"),
         ({"radius": (3.0, 2.0)}, "ascending order"),
     ],
 )

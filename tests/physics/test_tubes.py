@@ -64,7 +64,7 @@ def test_bone_cells_have_the_porosity_that_was_asked_for(porosity: float) -> Non
 
 
 def test_bone_cells_that_cannot_be_made_are_refused() -> None:
-    with pytest.raises(ConfigError, match="can fill about 0"):
+    with pytest.raises(ConfigError, match="is at most about 0"):
         bone_cells((96, 96, 96), porosity=0.5, radius=(1, 9), seed=0)
     with pytest.raises(ConfigError, match="must be thinner than the cells"):
         bone_cells((96, 96, 96), porosity=0.01, radius=(5, 9), seed=0)

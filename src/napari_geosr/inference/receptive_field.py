@@ -86,7 +86,7 @@ def probe(network: nn.Module, *, longest: int = _MAX_WINDOW) -> ReceptiveField:
                 return _not_local(
                     spec.axes,
                     f"results depend on the position along {spec.axes[axis]} "
-                    "(align_corners?)",
+                    "(does the network interpolate with align_corners?)",
                 )
             halos.append(halo)
             strides.append(stride)

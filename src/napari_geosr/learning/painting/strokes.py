@@ -193,8 +193,8 @@ def _check_classes(labels: Volume, classes: list[int], unpainted: int) -> None:
     if len(classes) > _MAX_CLASSES:
         raise VolumeError(
             f"{labels.title} contains {len(classes)} different labels, which look like "
-            f"object numbers. Paint at most {_MAX_CLASSES} classes, with the same "
-            "number for all objects of a class."
+            f"object numbers. Paint at most {_MAX_CLASSES} classes, and use the "
+            "same label for all objects of a class."
         )
 
 

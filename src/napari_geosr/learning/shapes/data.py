@@ -355,7 +355,7 @@ def orientation_notes(volumes: Sequence[Volume]) -> list[str]:
     listed = ", ".join(unknown[:_MAX_LISTED]) + (", …" * (len(unknown) > _MAX_LISTED))
     return [
         f"The orientation of {len(unknown)} of {len(volumes)} shapes is unknown "
-        f"({listed}). They are assumed to be oriented like {known[0].title}, "
+        f"({listed}). They are assumed to be oriented like {known[0].title}, with "
         f"{DIRECTIONS[known_orientation(known[0])]}; if they are not, the model "
         "is invalid. Leave out shapes with another orientation."
     ]

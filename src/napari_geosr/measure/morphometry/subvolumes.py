@@ -39,7 +39,7 @@ CONVENTION = (
     "edge), up to the distance at which it vanishes (Lantuéjoul 1991); t is the 97.5th "
     "percentile of Student's distribution for n − 1 (at least 4) degrees of freedom, "
     "where n is the number of independent sub-volumes that would give this variance. "
-    "If n is below 3, Sub.low and Sub.high have no values. RVE is the mean edge length "
+    "If n is below 3, Sub.low and Sub.high are not given. RVE is the mean edge length "
     "at and above which 1.96 standard deviations of the porosity of sub-volumes are at "
     "most 5 % of the porosity φ (Kanit et al. 2003): 1.96 SD ÷ φ ≤ 0.05."
 )
@@ -224,7 +224,7 @@ def _correlated(independent: float) -> list[str]:
         return []
     problem = "are unreliable"
     if independent < _LEAST_INDEPENDENT:
-        problem = "have no values"
+        problem = "are not given"
     return [
         f"Sub.low and Sub.high {problem}: the porosity is correlated over so "
         "large a part of the sample that the sub-volumes are equivalent to only "

@@ -357,8 +357,8 @@ def _plausible(
     factor = number_text(float(np.sqrt(1 / lows.min())))
     return limited, (
         f"At grey values around {greys}, the scan varies less than the noise that was "
-        f"measured in {what} (by a factor of {factor}). The noise was limited to this "
-        "variation, and may be even weaker.",
+        f"measured in {what} (by a factor of {factor}). The noise level was "
+        "therefore reduced to this variation; the actual noise may be even weaker.",
     )
 
 

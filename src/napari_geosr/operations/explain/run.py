@@ -275,7 +275,8 @@ def explain_place_steps(
     if found.n_missing:
         yield WarningIssued(
             message=f"{found.n_missing:,} of {found.n_inputs:,} input voxels are NaN "
-            "or infinite: the network receives the replacement (--nonfinite) instead."
+            "or infinite. For these voxels, the network receives the replacement value "
+            "(--nonfinite)."
         )
     for note in found.notes:
         yield WarningIssued(message=note)

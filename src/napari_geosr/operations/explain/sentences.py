@@ -70,9 +70,10 @@ def table_warnings(
     if holed:
         most = max(holed, key=lambda each: each.n_missing)
         yield (
-            f"The input of {len(holed)} of {len(found)} pores contains NaN or infinite "
-            f"voxels, up to {most.n_missing:,} of {most.n_inputs:,}: the network "
-            "receives the replacement (--nonfinite) instead."
+            f"For {len(holed)} of {len(found)} pores, the input contains NaN or "
+            f"infinite voxels (at most {most.n_missing:,} of {most.n_inputs:,} "
+            "voxels). For these voxels, the network receives the replacement value "
+            "(--nonfinite)."
         )
     noted = [each for each in found if each.notes]
     if noted:

@@ -348,8 +348,8 @@ def _require_same(before: AnyMapping, now: AnyMapping) -> None:
         shown = ", ".join(dict.fromkeys(name.replace("_", " ") for name in names))
         raise ConfigError(
             "This fit was started with different frames or settings, so it cannot be "
-            f"resumed. These differ: {shown}. Restore them, or start again in another "
-            "folder."
+            f"resumed. These differ: {shown}. Use the original frames and settings, or "
+            "start a new fit in another folder."
         )
 
 

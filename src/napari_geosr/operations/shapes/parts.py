@@ -150,12 +150,13 @@ def part_size_warning(n_added: int, n_given: int) -> str:
     share = 100 * n_added / n_given
     if n_added <= _SMALL_PART * n_given:
         return (
-            f"The completed part has only {share:.2g} % of the volume of the given "
-            "shape. The shape may already be complete: check the part before using it."
+            f"The volume of the completed part is only {share:.2g} % of that of the "
+            "given shape. The shape may already be complete: check the part before "
+            "using it."
         )
     if n_added > _LARGE_PART * n_given:
         return (
-            f"The completed part is large: it has {share:.0f} % of the volume of the "
+            f"The completed part is large: its volume is {share:.0f} % of that of the "
             f"given shape. Parts above {100 * _LARGE_PART:.0f} % were not tested, and "
             "are mostly invented. Do not trust the completed part."
         )
@@ -237,9 +238,9 @@ def pose_steps(volume: Volume, model: Model) -> Generator[Step, None, ShapePose]
     if (angle := rotation_angle(volume.metadata)) > _MAX_ROTATION:
         yield WarningIssued(
             message=f"The axes of {volume.title} are rotated by {angle:.0f}° relative "
-            f"to {DIRECTIONS[known]}. The model does not take this rotation into "
-            "account, so the completed part may be wrong. Resample the volume to "
-            "unrotated axes first."
+            f"to the directions {DIRECTIONS[known]}. The model does not take this "
+            "rotation into account, so the completed part may be wrong. Resample the "
+            "volume to unrotated axes first."
         )
     return ShapePose(turned)
 

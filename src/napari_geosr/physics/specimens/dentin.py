@@ -148,7 +148,7 @@ def dentin(
     """
     if not 0 < porosity <= _MAX_POROSITY:
         raise ConfigError(
-            f"Tubules that do not touch can fill up to {_MAX_POROSITY} of dentin, "
+            f"The porosity of tubules that do not touch is at most {_MAX_POROSITY}, "
             f"not {porosity}. Choose a smaller porosity."
         )
     if not 0 < radius[0] <= radius[1]:

@@ -286,7 +286,7 @@ def lacunae(
     share = math.prod(_LACUNA)
     if porosity / share > 0.3:
         raise ConfigError(
-            f"Lacunae that do not touch can fill at most {0.3 * share:.3f} of a bone, "
+            f"The porosity of lacunae that do not touch is at most {0.3 * share:.3f}, "
             f"not {porosity}. Choose a smaller porosity."
         )
     balls = place_balls(

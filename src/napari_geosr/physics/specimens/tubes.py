@@ -274,8 +274,9 @@ def bone_cells(
     densest = network(closest)
     if densest.porosity < porosity:
         raise ConfigError(
-            f"Cells that do not touch can fill about {densest.porosity:.3f} of this "
-            f"volume, not {porosity:g}. Choose a smaller porosity or smaller radii."
+            "In this volume, the porosity of cells that do not touch is at most about "
+            f"{densest.porosity:.3f}, not {porosity:g}. Choose a smaller porosity "
+            "or smaller radii."
         )
     low, high = closest, 2.0 * max(shape)
     best = densest

@@ -321,9 +321,9 @@ class PorePlot(QWidget):
         missing = total - len(self.scatter.drawn_rows)
         if missing > 0 and report is not None:
             text += (
-                f" {_spaced(missing)} without a value in one of the two columns, such "
-                "as the sphericity of pores at the border, "
-                f"{'is' if missing == 1 else 'are'} not drawn."
+                f" {_spaced(missing)} {'pore is' if missing == 1 else 'pores are'} not "
+                "drawn: a value is missing in one of the two columns. For example, "
+                "pores at the border have no sphericity."
             )
         self.summary.setText(text)
 
