@@ -137,7 +137,8 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     weights : ndarray of shape (13,)
         As given by `pair_weights`.
     n_voxels : int
-        Number of voxels of the volume; no sum over its cells overflows.
+        Number of voxels of the volume. The unit is chosen so that no sum over its cells
+        overflows.
 
     Returns
     -------

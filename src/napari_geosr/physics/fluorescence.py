@@ -228,7 +228,9 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Draw structures of one kind, with random sizes or a random number.
+    """Draw structures of one kind.
+
+    The size of nuclei and membranes and the number of filaments and spots are random.
 
     Parameters
     ----------

@@ -134,7 +134,10 @@ def _clean(
 def _heights(
     frame: FloatArray, outside: npt.NDArray[np.bool_], share: float
 ) -> FloatArray:
-    """Return the height of a single bright pixel that best explains each pixel."""
+    """Return the height that a single outlier would have at each pixel.
+
+    It is the height that best explains the frequencies of the frame beyond the cut-off.
+    """
     from scipy import fft
 
     mean = np.float32(frame.mean())

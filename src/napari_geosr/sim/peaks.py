@@ -1,4 +1,4 @@
-"""Peaks in the correlation of frames with the object, shifted in frequency."""
+"""Peaks in the correlation of frames with the frequency-shifted object."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REACH_FRACTION = 0.01
 
 @dataclass(frozen=True, eq=False)
 class CorrelationPeaks:
-    """Correlation of the frames of one angle with the object, shifted in frequency.
+    """Correlation of the frames of one angle with the frequency-shifted object.
 
     Attributes
     ----------

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 
-#: Values of the setting for what the scan shows, keyed by the text of the menu entry.
+#: Values of the setting *Scan shows*, keyed by the text of the menu entry.
 _SCANS = {"whole sample": "whole", "one spot": "spot"}
 #: Words for the same choices in the description of a plan.
 _SHOWN = {"whole sample": "the whole sample", "one spot": "one spot"}

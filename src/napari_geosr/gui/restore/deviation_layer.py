@@ -56,7 +56,10 @@ class DeviationLayer:
         self._layer = self.stopped = None
 
     def can_resume(self) -> bool:
-        """Whether the layer still has the data of the last run, if that was stopped."""
+        """Whether a stopped run can be resumed: its layer must still have its data.
+
+        True if no run with standard deviations was stopped.
+        """
         if self.stopped is None:
             return True
         layer = self.layer()

@@ -324,7 +324,8 @@ class NiftiOutput(Output):
         shape = [self.stamp.shape[self.stamp.axes.index(a)] for a in stored]
         file = tempfile.TemporaryFile(dir=self.temporary.parent)  # noqa: SIM115  # closed by `close`
         self._raw = cast("BinaryIO", file)
-        # Where space cannot be reserved, free space was checked earlier.
+        # If the file system cannot reserve space, the earlier check of the free space
+        # has to suffice.
         reserve_space(self._raw, spec.nbytes)
         little = self.dtype.newbyteorder("<")
         mapped = MappedFile(cast("Any", self._raw), little, "w+", 0, tuple(shape))

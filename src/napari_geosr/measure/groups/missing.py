@@ -22,12 +22,12 @@ from napari_geosr.measure.number_text import percent_text
 
 #: Column with the number of voxels of each pore, for which no unit is expected.
 _OF_VOXELS = "voxels"
-#: Column of a group: 1 for its pores, 0 for those of its opposite, NaN if unknown.
+#: Column of a group: 1 for its pores, 0 for pores outside it, NaN if unknown.
 Membership = npt.NDArray[np.float64]
 
 
 def membership(inside: BoolArray, outside: BoolArray) -> Membership:
-    """Return 1 for pores in a group, 0 for those of its opposite, and NaN for others.
+    """Return 1 for pores in a group, 0 for pores outside it, and NaN if unknown.
 
     Examples
     --------

@@ -82,8 +82,8 @@ _MOST_CUT = 0.5
 _MOST_LONGER = 0.02
 #: Maximum share of the total chord length of a phase that may be missing from the
 #: distribution of chord lengths; above it, no standard deviation is given (as for tubes
-#: without ends along one axis). In random fields of 16 chords along each edge, the
-#: share is smaller.
+#: without ends along one axis). In random fields with edges of 16 mean chord lengths,
+#: the share is smaller.
 _MOST_MISSING = 0.25
 
 

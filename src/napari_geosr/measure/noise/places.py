@@ -81,8 +81,9 @@ def ratios_of_regions(
 
     The sample is divided into cells and slabs. In each of these regions, the quietest
     blocks are measured, relative to the noise that the scan has at their grey values.
-    Regions in which these blocks contain structure are ignored; if the blocks partly
-    contain structure, several regions must agree.
+    Regions in which these blocks contain much structure are ignored. A region in which
+    they contain some structure affects only the highest ratio, and only if several
+    regions are as noisy.
 
     Parameters
     ----------

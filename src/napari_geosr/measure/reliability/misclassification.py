@@ -252,8 +252,9 @@ def _noise_free_values(edges: Array, noise: Noise) -> Array:
     """Return the centres of the bins, and of further bins beyond the histogram.
 
     Many voxels of one value at an end of the histogram are clipped noise if the
-    adjacent bins follow a Gaussian; otherwise, they are constant. Values well beyond
-    the end are entirely clipped, so that both cases can be fitted.
+    adjacent bins follow a Gaussian; otherwise, they are constant. The further bins
+    allow both cases to be fitted: noise around a value well beyond the end is clipped
+    completely, so its voxels are constant.
     """
     width = edges[1] - edges[0]
     n_low, n_high = (

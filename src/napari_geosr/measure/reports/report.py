@@ -133,7 +133,7 @@ class PorosityReport:
         values.
     group : GroupSummary or None
         Number and share of the pores in the requested group. The column ``in_group``
-        is 1 for these pores, 0 for pores of the opposite group, and otherwise NaN.
+        is 1 for these pores, 0 for pores outside the group, and NaN if unknown.
     groups : mapping of GroupSummary
         Groups that were kept later, by the name of their column (1, 0 or NaN).
     settings : mapping

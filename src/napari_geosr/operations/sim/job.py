@@ -128,7 +128,8 @@ def sim_job_steps(
 ) -> Generator[Step, None, Path | None]:
     """Reconstruct the frames of a job in the folder of the job.
 
-    After a stop or a crash, the run starts from the beginning; a plane takes seconds.
+    After a stop or a crash, the run starts from the beginning. A plane takes only
+    a few seconds.
 
     Parameters
     ----------

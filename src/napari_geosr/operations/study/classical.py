@@ -62,7 +62,8 @@ def classical_steps(
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": target_description}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
-        # Name the file by its settings, so that no result of other settings is reused.
+        # The file name depends on the settings, so that a result obtained with other
+        # settings is not reused.
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"
