@@ -21,6 +21,7 @@ import itertools
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def judged(
         if row.model is None:
             continue
         scale = scaled(statistics, row.model.card, volume)
-        cells = setup.cells(row.model, scale)
+        cells = replace(setup, strength=row.run_strength).cells(row.model, scale)
         assert cells.second is not None
         before, after = cells.mean(cells.second), cells.mean(cells.removed)
         true[row.name] = 10 * float(np.log10(before / after))
@@ -224,6 +225,7 @@ def judged(
         "true": true,
         "expected": expected,
         "intervals": intervals,
+        "strength": ranking.chosen.run_strength,
         "measured": ranking.noise.relative,
     }
 
