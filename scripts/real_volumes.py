@@ -218,8 +218,8 @@ def lacunae_kept(image: Array, clean: Array) -> float:
     return float(np.mean(np.asarray(dark) >= 0.5 * sizes[small]))
 
 
-def restored(noisy: Array, model: str) -> tuple[Array, str, str]:
-    """The result, the verdict before the run, and the model chosen by `auto`."""
+def restored(noisy: Array, model: str) -> tuple[Array, str, str, float]:
+    """The result, the verdict before the run, and the model and strength that ran."""
     volume = Volume(noisy, "ZYX"[3 - noisy.ndim :], name="scan")
     steps = restore_steps(volume, RestoreConfig.create(model=model), look=True)
     made = run_to_end(steps)
@@ -227,7 +227,8 @@ def restored(noisy: Array, model: str) -> tuple[Array, str, str]:
     chosen = record.get("model", {}) or {}
     data = np.asarray(made.volume.data, np.float32)
     level = "ok" if made.verdict is None else str(made.verdict.level)
-    return data, level, str(chosen.get("name", model))
+    strength = float(record.get("settings", {}).get("strength", 1.0))
+    return data, level, str(chosen.get("name", model)), strength
 
 
 def row(
@@ -258,10 +259,12 @@ def row(
         _, best, image = max(tried, key=lambda t: t[0])
         methods["classical"] = judged(image.astype(np.float32))
         found["best_classical"] = best
-    flags, chosen = {}, {}
+    flags, chosen, strengths = {}, {}, {}
     for model in (*VOLUMES[name], "auto"):
         try:
-            image, flags[model], chosen[model] = restored(noisy, model)
+            image, flags[model], chosen[model], strengths[model] = restored(
+                noisy, model
+            )
         except GeoSRError as error:
             found.setdefault("refused", {})[model] = str(error)
             continue
@@ -272,7 +275,12 @@ def row(
             if name == "bone":
                 masks = (v >= threshold_otsu(clean) for v in (image, clean))
                 methods[model]["bone_dice"] = round(dice(*masks), 5)
-    return found | {"methods": methods, "verdict": flags, "chosen": chosen}
+    return found | {
+        "methods": methods,
+        "verdict": flags,
+        "chosen": chosen,
+        "strengths": strengths,
+    }
 
 
 def verdicts(made: dict[str, Any], data: Path) -> dict[str, str]:
@@ -282,13 +290,16 @@ def verdicts(made: dict[str, Any], data: Path) -> dict[str, str]:
     volume = Volume(noisy, "ZYX"[3 - noisy.ndim :], name="scan")
     said: dict[str, str] = {}
     for model, chosen in made["chosen"].items():
+        strength = made.get("strengths", {}).get(model, 1.0)
         if chosen == "none":
             said[model] = "ok"
-        elif chosen in said:
+        elif chosen in said and strength == 1:
             said[model] = said[chosen]
         else:
             ready = run_to_end(
-                prepare_steps(volume, RestoreConfig.create(model=chosen))
+                prepare_steps(
+                    volume, RestoreConfig.create(model=chosen, strength=strength)
+                )
             )
             said[model] = str(run_to_end(verdict_steps(ready)).level)
     return said

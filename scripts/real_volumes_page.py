@@ -37,18 +37,19 @@ given for every harmful restoration of an evaluated case, but *auto* was up to 2
 below the best classical filter, and more than 0.2 dB below it in eleven cases. In ten
 of these cases, the noise was correlated between voxels. The measurement of such noise
 in images and the ranking were then improved on [other
-images](evidence/ranking.md#images). Four rules were developed with knowledge of these
-scans (named in brackets): for small, uncertain gains (membranes), for pores hidden by
+images](evidence/ranking.md#images). Four rules were first developed with knowledge of
+these scans (named in brackets): for small, uncertain gains (membranes), for pores hidden by
 noise in the scan itself (banana and pollen with 20 and 40 % noise), for correlated
 noise added to white noise (beads, pollen, membranes), and for the margin by which
 non-local means must be better than the best network if noise is correlated (all scans).
-The tables show the result after these changes. In one case, *auto* is still more than
-0.2 dB below the best classical filter (0.34 dB; pollen with 40 % noise correlated in
-the plane): the filter with the smallest expected error would let all twelve small
-bright objects of [the simulation](verdict.md#how-the-verdict-is-determined) fade, so
-*auto* chooses a model that keeps them.
+A fifth rule followed: a network that would change the number of pores, or let small
+structures fade, is also tested at lower [strengths](ranking.md#interval-and-choice).
+With this rule, *auto* is 1.32 dB above the best classical filter for pollen with 40 %
+noise correlated in the plane (0.34 dB below it before). The rule changes two of the 135
+cases with added noise; in both, *auto* uses `ct-denoise` at strength 0.9. The tables
+show the result after these changes.
 
-The last two rules were then tested on regions that had not been used, with other noise
+The third and the fourth rule were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen
 and beads. In these 18 cases, *auto* was 0.68 dB above the best classical filter on
 average. *auto* was more than 0.2 dB below this filter in three cases (0.76 dB at
@@ -231,13 +232,20 @@ def _untouched(rows: list[dict[str, Any]]) -> str:
                 )
             title = model
             if model == "auto":
-                title = f"auto ({row['chosen'].get('auto', '')})"
+                title = f"auto ({_choice(row)})"
             lines.append(
                 f"| {row['volume']} | {measured} | {title} | "
                 f"{100 * found['rms_change']:.2f} % | "
                 f"{row['verdict'].get(model, '')} | {more} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _choice(row: dict[str, Any]) -> str:
+    """The model that `auto` chose, and its strength if it is not 1."""
+    name = str(row["chosen"].get("auto", ""))
+    strength = row.get("strengths", {}).get("auto", 1.0)
+    return name if strength == 1 else f"{name}, strength {strength:g}"
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> str:
@@ -272,7 +280,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
             if method == "classical":
                 text += f" ({row['best_classical']})"
             if method == "auto":
-                text += f" ({row['chosen'].get('auto', '')})"
+                text += f" ({_choice(row)})"
             cells.append(text if _judged(row) else f"*{text}*")
         said = ", ".join(f"{m} {row['verdict'].get(m, '–')}" for m in models)
         lines.append(
