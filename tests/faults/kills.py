@@ -45,7 +45,7 @@ measuring._MIN_VOXELS, blocks.SLAB_VOXELS = 1, 2 * 40 * 40
 save = measuring._Part.save
 
 def saved(self, state):
-    print(f"tile {self._path}", flush=True)
+    print(f"tile {self.path}", flush=True)
     save(self, state)
 
 measuring._Part.save = saved

@@ -113,6 +113,16 @@ def run(
     )
 
 
+def test_an_undisturbed_measurement_reports_its_tiles(
+    commands: Commands, scan: Path, tmp_path: Path
+) -> None:
+    """The other tests depend on private names of the program, and are run rarely."""
+    words = ["measure", str(scan), "--out", str(tmp_path / "report")]
+    code, said = commands.run([*words, "--min-voxels", "2"])
+    assert code == 0, "\n".join(said)
+    assert any(line.startswith("tile ") for line in said)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
