@@ -24,9 +24,10 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.questions import TimeSeriesQuestion
 from napari_geosr.core.text.name_choices import NameChoices
+from napari_geosr.gui.kit.action_bar import Heading
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
 from napari_geosr.gui.kit.option_words import fields_of_options
-from napari_geosr.gui.kit.widgets import Heading, SentenceLabel, form_layout
+from napari_geosr.gui.kit.widgets import SentenceLabel, form_layout
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.sim import SimConfig
 
