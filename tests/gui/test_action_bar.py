@@ -548,7 +548,7 @@ def test_empty_docks_say_what_to_do(small, qtbot):
         (RESTORE, "Open an image to restore it."),
         (POROSITY, "Open an image to measure its pores."),
         (RECONSTRUCT, "Open projections to begin."),
-        (JOBS, "No jobs yet."),
+        (JOBS, "No jobs yet. Next: Train…"),
         (TRAIN, "Next: choose “First scan” and “Second scan”."),
         (PAIRS, "Choose the scans, then press Build pair."),
         (MODELS, "Drop a model file here to import it."),
