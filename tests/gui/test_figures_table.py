@@ -65,6 +65,8 @@ def test_digits_and_units_are_aligned(table):
 def test_no_cell_is_cut_off_or_covers_another(table):
     labels = [la for la in table.findChildren(QLabel) if la.isVisible()]
     assert len(labels) == 14
+    inner = table.parentWidget()
+    assert inner.minimumSizeHint().width() <= inner.parentWidget().width()
     for label in labels:
         width = label.width()
         needed = label.heightForWidth(width) if label.wordWrap() else 0

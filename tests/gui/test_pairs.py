@@ -90,7 +90,7 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     }
     text = dock.figures.text()
     assert "Residual shift\t0." in text
-    assert "Mutual information after alignment\t" in text
+    assert "Mutual information after\t" in text
     assert text.splitlines()[-1].startswith("High-resolution volume\t")
     assert dock.result_notes.isHidden()
     assert str(folder) in dock.message.text

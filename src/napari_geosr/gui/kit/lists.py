@@ -37,6 +37,10 @@ _TOP_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop
 _TOP_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop
 #: Space between the columns of a table that has only values, in pixels.
 _COLUMN_GAP = 20
+#: Margins that align the text of a table with that of labels, in pixels.
+_MARGINS = (4, 0, 6, 0)
+#: Maximum number of characters of a unit that is not wrapped.
+_MAX_UNIT = 16
 #: Indentation of a remark below a value, in pixels.
 _INDENT = 12
 
@@ -170,6 +174,7 @@ class FiguresTable(QWidget):
     def set_figures(self, figures: Sequence[Figure]) -> None:
         """Show one row per value: its label, the value, and its unit."""
         self.clear()
+        self.grid.setContentsMargins(*_MARGINS)
         row = 0
         for figure in figures:
             tip = figure.help or f"{figure.label}."
@@ -178,11 +183,12 @@ class FiguresTable(QWidget):
             is_word = not figure.unit and not any(map(str.isdigit, figure.value))
             self.add_cell(row, 1, figure.value, tip, span=1 + is_word)
             if figure.unit:
-                label = self.add_cell(row, 2, figure.unit, tip, wrap=True)
+                wraps = len(figure.unit) > _MAX_UNIT
+                label = self.add_cell(row, 2, figure.unit, tip, wrap=wraps)
                 label.setAlignment(_TOP_LEFT)
             if figure.remark:
                 remark = f"{figure.remark[0].upper()}{figure.remark[1:]}."
-                label = self.add_cell(row + 1, 0, remark, tip, wrap=True, span=3)
+                label = self.add_cell(row + 1, 0, remark, tip, span=3)
                 label.setIndent(_INDENT)
                 # Copy the remark with its value.
                 del self._cells[row + 1, 0]
@@ -193,6 +199,7 @@ class FiguresTable(QWidget):
     def set_columns(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show columns of values below their titles."""
         self.clear()
+        self.grid.setContentsMargins(*_MARGINS)
         for row, texts in enumerate((titles, *rows)):
             for column, text in enumerate(texts):
                 label = self.add_cell(

@@ -42,8 +42,6 @@ _LABEL_SHARE = 0.43
 #: Minimum width of the rest, and the space around a label, in pixels.
 _FIELD_WIDTH = 192
 _LABEL_MARGIN = 11
-#: Events after which forms are aligned again.
-_NEW_LAYOUT = (QEvent.Type.LayoutRequest, QEvent.Type.Resize)
 #: Margin, in pixels, around a part of a dock that is scrolled into view.
 _MARGIN = 40
 #: Maximum number of attempts to scroll to such a part while the layout is not settled.
@@ -261,10 +259,15 @@ class FormAligner(QObject):
         body.installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Align once when the body is shown, and once after it has been laid out."""
+        """Align when the body is shown or has another width, and after a layout."""
         if event.type() == QEvent.Type.Show:
+            # A body that is wider than its area does not follow the area's width.
+            if not self._body.isWindow():
+                self._body.parentWidget().installEventFilter(self)
             self._align()
-        elif event.type() in _NEW_LAYOUT and not self._timer.isActive():
+        elif event.type() == QEvent.Type.Resize:
+            self._align()
+        elif event.type() == QEvent.Type.LayoutRequest and not self._timer.isActive():
             self._timer.start(0)
         return False
 

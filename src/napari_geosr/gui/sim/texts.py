@@ -74,7 +74,7 @@ def _checks(checks: SimTrust) -> list[Figure]:
         if value is not None
     ]
     return found + [
-        Figure(f"Resolution ({name})", f"{value:.3g}", checks.unit)
+        Figure(f"Resolution ({name})", f"{value:#.3g}", checks.unit)
         for name, value in (
             ("ring correlation", checks.frc_resolution),
             ("decorrelation", checks.decorrelation_resolution),

@@ -294,19 +294,29 @@ def _sizes(report: AnyMapping) -> list[Figure]:
 def _aligned_figures(report: AnyMapping) -> list[Figure]:
     quality, way, grey = (report[k] for k in ("quality", "transform", "grey_values"))
     information = quality["mutual_information_bits"]
-    moved = ", ".join(f"{v:+.3g}" for v in way["moved"])
+    moved = [f"{v:+.3g}".replace("-", "\N{MINUS SIGN}") for v in way["moved"]]
+    axes = "ZYX"[-len(moved) :]
     scale = [] if abs(way["scale"] - 1) < 1e-9 else [f"{way['scale']:.4f}"]
     return [
         Figure("Rotation", f"{way['degrees']:.2f}", "°"),
         *(Figure("Scale factor", value) for value in scale),
-        Figure(
-            "Shift from the initial position",
-            moved.replace("-", "\N{MINUS SIGN}"),
-            report["unit"],
+        *(
+            Figure(
+                f"Shift along {axis}",
+                value,
+                report["unit"],
+                help=f"Shift along {axis} from the initial position.",
+            )
+            for axis, value in zip(axes, moved, strict=True)
         ),
         *_residual_shift(quality["residual_shift"]),
         *(
-            Figure(f"Mutual information {when} alignment", f"{bits:.2f}", "bits")
+            Figure(
+                f"Mutual information {when}",
+                f"{bits:.2f}",
+                "bits",
+                help=f"Mutual information of the scans {when} the alignment.",
+            )
             for when, bits in information.items()
         ),
         _blur("Low-resolution blur", grey["low_blur"], "voxels"),
@@ -326,15 +336,18 @@ def _residual_shift(shift: AnyMapping) -> list[Figure]:
     if shift["median"] is None:
         return [Figure("Residual shift", "could not be measured")]
     n = len(shift["blocks"])
-    found = [Figure("Residual shift", f"{shift['median']:.2f}", unit)]
-    if n > 1:
-        median = f"Median of {n} parts of the volume."
-        largest = f"{shift['largest']:.2f}"
-        found = [
-            replace(found[0], help=median),
-            Figure("Largest residual shift", largest, unit, f"in {n} parts"),
-        ]
-    return found
+    typical = Figure("Residual shift", f"{shift['median']:.2f}", unit)
+    if n < 2:
+        return [typical]
+    return [
+        replace(typical, help=f"Median of {n} parts of the volume."),
+        Figure(
+            "Largest residual shift",
+            f"{shift['largest']:.2f}",
+            unit,
+            help=f"Largest of {n} parts of the volume.",
+        ),
+    ]
 
 
 def _blur(label: str, value: float, unit: str) -> Figure:
