@@ -91,7 +91,7 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     text = dock.figures.text()
     assert "Residual shift\t0." in text
     assert "Mutual information after\t" in text
-    assert text.splitlines()[-1].startswith("High-resolution volume\t")
+    assert text.splitlines()[-1].startswith("Size at high resolution\t")
     assert dock.result_notes.isHidden()
     assert str(folder) in dock.message.text
     assert dock.bar.state.text() == "Done. Next: Train with these pairs…"

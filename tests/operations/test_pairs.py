@@ -169,7 +169,7 @@ def test_the_report_says_how_good_it_is(tmp_path):
         "Residual shift: 0.",
         "Mutual information",
         "Overlap",
-        "resolution blur: ",
+        "Blur at low resolution: ",
     ):
         assert word in text
     assert set(done.layers) == {"low", "before", "after"}

@@ -40,7 +40,7 @@ _COLUMN_GAP = 20
 #: Margins that align the text of a table with that of labels, in pixels.
 _MARGINS = (4, 0, 6, 0)
 #: Maximum number of characters of a unit that is not wrapped.
-_MAX_UNIT = 16
+_MAX_UNIT = 10
 #: Indentation of a remark below a value, in pixels.
 _INDENT = 12
 
@@ -188,8 +188,8 @@ class FiguresTable(QWidget):
                 label.setAlignment(_TOP_LEFT)
             if figure.remark:
                 remark = f"{figure.remark[0].upper()}{figure.remark[1:]}."
-                label = self.add_cell(row + 1, 0, remark, tip, span=3)
-                label.setIndent(_INDENT)
+                label = self.add_cell(row + 1, 0, remark, tip, wrap=True, span=3)
+                label.setContentsMargins(_INDENT, 0, 0, 0)
                 # Copy the remark with its value.
                 del self._cells[row + 1, 0]
                 self._cells[row, 3] = figure.remark

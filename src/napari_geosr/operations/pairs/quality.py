@@ -264,6 +264,8 @@ def times(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 
+#: Remark on lengths in reports.
+_LOW = "in low-resolution voxels"
 #: Descriptions of the noise spectra in reports.
 _SHAPES = {
     "white": "independent from voxel to voxel",
@@ -286,8 +288,8 @@ def report_figures(report: AnyMapping) -> list[Figure]:
 
 def _sizes(report: AnyMapping) -> list[Figure]:
     return [
-        Figure(f"{title}-resolution volume", times(report[key]["shape"]), "voxels")
-        for key, title in (("low", "Low"), ("high", "High"))
+        Figure(f"Size at {key} resolution", times(report[key]["shape"]), "voxels")
+        for key in ("low", "high")
     ]
 
 
@@ -319,8 +321,8 @@ def _aligned_figures(report: AnyMapping) -> list[Figure]:
             )
             for when, bits in information.items()
         ),
-        _blur("Low-resolution blur", grey["low_blur"], "voxels"),
-        Figure("Low-resolution noise", f"{grey['low_noise']:.3g}", "grey values"),
+        _blur("Blur at low resolution", grey["low_blur"]),
+        Figure("Noise at low resolution", f"{grey['low_noise']:.3g}", "grey values"),
         Figure(
             "Overlap",
             f"{100 * quality['overlap']:.0f}",
@@ -332,33 +334,29 @@ def _aligned_figures(report: AnyMapping) -> list[Figure]:
 
 def _residual_shift(shift: AnyMapping) -> list[Figure]:
     """Return the median of the residual shifts, and the largest of several."""
-    unit = "low-resolution voxels"
     if shift["median"] is None:
         return [Figure("Residual shift", "could not be measured")]
     n = len(shift["blocks"])
-    typical = Figure("Residual shift", f"{shift['median']:.2f}", unit)
+    typical = Figure("Residual shift", f"{shift['median']:.2f}", "voxels", _LOW)
     if n < 2:
         return [typical]
+    largest = f"{shift['largest']:.2f}"
     return [
-        replace(typical, help=f"Median of {n} parts of the volume."),
-        Figure(
-            "Largest residual shift",
-            f"{shift['largest']:.2f}",
-            unit,
-            help=f"Largest of {n} parts of the volume.",
-        ),
+        replace(typical, remark=f"median of {n} parts, {_LOW}"),
+        Figure("Largest residual shift", largest, "voxels"),
     ]
 
 
-def _blur(label: str, value: float, unit: str) -> Figure:
-    return Figure(label, f"{value:.2f}", unit, help=f"{label} (standard deviation).")
+def _blur(label: str, value: float, remark: str = "") -> Figure:
+    explained = f"{label} (standard deviation)."
+    return Figure(label, f"{value:.2f}", "voxels", remark, explained)
 
 
 def _degraded_figures(report: AnyMapping) -> list[Figure]:
     settings, measured = report["settings"], report["measured"]
     if measured is not None:
         return [
-            _blur("Measured blur", measured["blur"], "low-resolution voxels"),
+            _blur("Measured blur", measured["blur"], _LOW),
             Figure("Measured noise", f"{measured['noise']:.3g}", "grey values"),
             Figure("Gain of the grey values", f"{measured['gain']:.4g}"),
             Figure("Offset of the grey values", _signed(measured["offset"])),
@@ -366,7 +364,7 @@ def _degraded_figures(report: AnyMapping) -> list[Figure]:
     if settings.get("mtf10") is not None:
         frequency = f"{settings['mtf10']:.3g}"
         return [Figure("Frequency at MTF 10 %", frequency, "line pairs per mm")]
-    return [Figure("Blur", f"{settings['blur']:.3g}", "low-resolution voxels")]
+    return [Figure("Blur", f"{settings['blur']:.3g}", "voxels", _LOW)]
 
 
 def _signed(value: float) -> str:
