@@ -136,7 +136,7 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
         begun = time.process_time()
         image, _ = run_to_end(plane_steps(*scene.plane, scene.config(method=method)))
         yield method, scene.judged(image, time.process_time() - begun)
-    config = scene.config(method="pinn", recipe="ours", steps=STEPS[-1])
+    config = scene.config(method="pinn", recipe="refine", steps=STEPS[-1])
     begun = time.process_time()
     never = lambda: False  # noqa: E731
     n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
@@ -328,7 +328,7 @@ def psnr_table(table: Table) -> str:
     """Compare the network that starts from Richardson–Lucy with Richardson–Lucy."""
     lines = [
         "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
-        "| network `ours`, at most 200 / 500 / 1000 steps | steps chosen "
+        "| network `refine`, at most 200 / 500 / 1000 steps | steps chosen "
         "| network minus Richardson–Lucy | network better? |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -356,7 +356,7 @@ def method_table(table: Table) -> str:
         "widefield": "Widefield",
         "wiener": "Wiener-SIM",
         "joint-rl": "joint Richardson–Lucy",
-        f"ours-{STEPS[0]}": f"network `ours`, at most {STEPS[0]} steps",
+        f"ours-{STEPS[0]}": f"network `refine`, at most {STEPS[0]} steps",
     }
     lines = [
         f"| illumination | structure | SNR | {' | '.join(methods.values())} |",

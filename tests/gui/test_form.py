@@ -24,9 +24,10 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.questions import TimeSeriesQuestion
 from napari_geosr.core.text.name_choices import NameChoices
+from napari_geosr.gui.kit.action_bar import Heading
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
 from napari_geosr.gui.kit.option_words import fields_of_options
-from napari_geosr.gui.kit.widgets import Heading, SentenceLabel, form_layout
+from napari_geosr.gui.kit.widgets import SentenceLabel, form_layout
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.sim import SimConfig
 
@@ -236,7 +237,9 @@ def test_options_of_the_command_line_become_fields(form):
         "To learn this, set Number 2, other thing 3D without Share and x."
     )
     several = "Set the voxel size (--voxel-size, --unit), or crop one."
-    assert fields_of_options(several, [form])[0] == "Set the voxel size, or crop one."
+    text, found = fields_of_options(several, [form])
+    assert text == "Set the voxel size (Unit), or crop one."
+    assert found == [(form, "unit")]
 
 
 def test_names_of_thresholds_are_spelled_as_in_the_porosity_dock(qtbot):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from event_loop import Turns
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMessageBox
 from train_helpers import JOBS, TRAIN, opened, preview_layer
 
 from napari_geosr import io
@@ -79,14 +79,28 @@ def test_a_training_has_its_buttons_and_nothing_else(viewer, qtbot, tmp_path):
     assert view.show_button.isHidden()
 
 
-def test_without_jobs_one_sentence_says_what_to_do(viewer, qtbot):
+def test_without_jobs_the_dock_says_what_to_do(viewer, qtbot, tmp_path):
     dock = opened(viewer, JOBS)
     qtbot.waitUntil(lambda: "No jobs yet" in dock.bar.state.text())
     assert "Jobs from Train" in dock.empty.text()
+    assert "add its folder" in dock.empty.text()
+    shown = [b for b in dock.findChildren(QAbstractButton) if b.isVisibleTo(dock)]
+    assert {b.accessibleName() for b in shown if b.isEnabled()} == {
+        "Train…",
+        "Add job…",
+        "Add computer…",
+    }
+    assert [b.accessibleName() for b in shown if not b.isEnabled()] == []
+    assert dock.train_button.property("primary")
     assert not dock.empty.isHidden()
     assert not dock.train_button.isHidden()
     for part in (dock.tree, dock.remove_button, dock.view.plot, dock.view.folder_row):
         assert part.isHidden(), part.accessibleName()
+    make_job(tmp_path, "mine", "paused")
+    qtbot.waitUntil(lambda: dock.view.state == "paused", timeout=10_000)
+    assert dock.view.resume_button.isVisibleTo(dock)
+    assert not dock.train_button.property("primary")
+    assert dock.view.resume_button.property("primary")
 
 
 @pytest.mark.parametrize(

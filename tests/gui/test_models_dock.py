@@ -12,9 +12,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 from opening import in_front
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QInputDialog,
+    QMessageBox,
+    QScrollArea,
+    QTreeWidget,
+)
 
 from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
@@ -99,6 +105,24 @@ def test_names_of_models_are_shown_in_full(viewer, qtbot, dock, width):
     shown = [not tree.isColumnHidden(column) for column in range(4)]
     assert shown == [True, True, True, width > 300]
     assert "Super-resolve" in tree.currentItem().toolTip(0)
+
+
+def test_the_list_and_the_card_scroll_and_the_dock_does_not(viewer, qtbot, dock):
+    """Scrolling with the wheel over the list moved the whole dock at its end."""
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    window.resizeDocks([dock_of(dock)], [360], Qt.Orientation.Horizontal)
+    choose(dock, "foam-sr-x2")
+    areas = [a for a in dock.findChildren((QScrollArea, QTreeWidget)) if a.isVisible()]
+    assert dock.tree in areas
+    nested = [(a, b) for a in areas for b in areas if a is not b and a.isAncestorOf(b)]
+    assert not nested
+    (area,) = [area for area in areas if area.isAncestorOf(dock.card)]
+    qtbot.waitUntil(lambda: area.verticalScrollBar().maximum() > 0, timeout=5000)
+    for part in (dock.find, dock.tree, area, dock.bar):
+        assert dock.rect().contains(QRect(part.mapTo(dock, QPoint()), part.size()))
+    assert area.height() > 100
+    assert dock.tree.height() >= 110
 
 
 def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):

@@ -53,12 +53,65 @@ QUESTION = str(VoxelSizeQuestion((1.0, 0.01, 0.01), "mm", ("too uneven",)))
             "None is known. `napari-geosr profiles new NAME` creates one.",
             "None is known. `napari-geosr profiles new NAME` creates one.",
         ),
+        ("Check the optics (--na, --wavelength).", "Check the optics."),
         ("Saved as /data/scan--v2.tif.", "Saved as /data/scan--v2.tif."),
         ("Saved as --v2.tif of (a--b).", "Saved as v2.tif of (a--b)."),
     ],
 )
 def test_commands_and_options_become_words_of_docks(text, expected):
     assert fields_of_options(text, ())[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "names"),
+    [
+        (
+            "The optics do not fit (--na, --wavelength, --damping).",
+            "The optics do not fit (NA, Wavelength, Damping).",
+            ["na", "wavelength", "damping"],
+        ),
+        (
+            "Set both (--na and --damping).",
+            "Set both (NA, Damping).",
+            ["na", "damping"],
+        ),
+        (
+            "Set it (--na 1.4, or na in the profile, --x).",
+            "Set it (NA: 1.4, or na in the profile).",
+            ["na"],
+        ),
+        ("Set it (--damping, or x in the file).", "Set it (Damping).", ["damping"]),
+        (
+            "Give others (--other, --damping 0).",
+            "Give others (Damping: 0).",
+            ["damping"],
+        ),
+        ("Change the NA (--na).", "Change the NA.", ["na"]),
+        (
+            "Change the NA (--na, --damping).",
+            "Change the NA (NA, Damping).",
+            ["na", "damping"],
+        ),
+        ("Use fewer (--other, --another).", "Use fewer.", []),
+    ],
+)
+def test_all_options_of_a_bracket_become_fields(text, expected, names):
+    class Form:
+        names = ("na", "wavelength", "damping")
+
+        def title(self, name):
+            return name.upper() if name == "na" else name.capitalize()
+
+    found, fields = fields_of_options(text, [Form()])
+    assert found == expected
+    assert [name for _, name in fields] == names
+
+
+def test_a_warning_of_the_sim_dock_names_all_its_fields(viewer):
+    dock = opened(viewer, "SIM")
+    dock.show_warning("The contrast is low: check the optics (--na, --wavelength).")
+    titles = [dock.form.title(name) for name in ("na", "wavelength")]
+    assert dock.message.text.endswith(f"check the optics ({', '.join(titles)}).")
 
 
 def test_the_row_for_the_voxel_size_is_named():

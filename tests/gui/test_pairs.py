@@ -89,8 +89,10 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
         "pairs.json",
     }
     text = dock.figures.text()
-    assert "Residual shift: 0." in text
-    assert "Mutual information" in text
+    assert "Residual shift\t0." in text
+    assert "Mutual information after\t" in text
+    assert text.splitlines()[-1].startswith("Size at high resolution\t")
+    assert dock.result_notes.isHidden()
     assert str(folder) in dock.message.text
     assert dock.bar.state.text() == "Done. Next: Train with these pairs…"
     assert dock.train_button.property("primary")
@@ -181,7 +183,8 @@ def test_one_file_becomes_a_pair_like_a_real_scan(viewer, foam, tmp_path, qtbot)
     dock.shared.set_values({"upscale_factor": None})
     built(dock, qtbot)
     assert dock._built.pairs.report["upscale_factor"] == 4
-    assert "Measured blur" in dock.figures.text()
+    assert "Measured blur\t" in dock.figures.text()
+    assert dock.result_notes.text().startswith("The noise is ")
     # Settings of the user are remembered.
     again = opened(viewer, tmp_path)
     assert again.have.currentText() == ONE

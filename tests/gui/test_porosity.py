@@ -20,7 +20,7 @@ from porosity_helpers import (
     wait_for_levels,
 )
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QLabel
 
 from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers import geometry
@@ -168,7 +168,7 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     result = dock.result
     assert [result.which.itemText(i) for i in range(2)] == ["noisy", "clean"]
     assert len(result.histogram.series) == 2
-    texts = [label.text() for label in result.figures.findChildren(QWidget, "")]
+    texts = [label.text() for label in result.figures.findChildren(QLabel)]
     assert any(text.startswith("Porosity") for text in texts)
     assert not viewer.layers["clean · pores"].visible
     result.which.setCurrentText("clean")

@@ -41,19 +41,19 @@ def planned(dock, qtbot) -> str:
     """Click the button, and return the text of the plan."""
     dock.plan.button.click()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
-    return dock.plan.text.text()
+    text, table = dock.plan.text.text(), dock.plan.figures.text()
+    return f"{text}\n{table}" if text else ""
 
 
 def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     text = planned(dock, qtbot)
     assert text.startswith(
-        "Planned for: spot 32um, precision 2\xa0%, scan of the whole sample, threshold "
+        "Planned for: spot 32um, precision 2 %, scan of the whole sample, threshold "
         "Otsu, no sample mask\n"
     )
-    assert "Spots: 8 of 64 possible\nEdge length of a spot: 32\xa0µm" in text
-    plain = text.replace("\xa0", " ")
-    assert "Porosity of this scan: 20" in plain
-    assert "Expected 95 % interval from 8 spots: ± " in plain
+    assert "Spots\t8\tof 64 possible\nEdge length of a spot\t32\tµm" in text
+    assert "Porosity of this scan\t20" in text
+    assert "Expected 95 % interval from 8 spots\t± " in text
     spots, image = viewer.layers["rock · spots"], viewer.layers["rock"]
     assert np.array_equal(spots.scale, image.scale)
     assert np.array_equal(spots.translate, image.translate)
@@ -81,17 +81,18 @@ def test_a_plan_has_costs_other_sizes_and_files(
     plan.kilowatts.setText("5")
     text = planned(dock, qtbot)
     for row in (
-        "Scan time: 24\xa0h",
-        "Scan time saved: 168\xa0h, compared with all 64 possible spots",
-        "Energy: 120\xa0kWh",
-        "CO2eq: 7.20\xa0kg",
-        "CO2eq saved: 50.4\xa0kg",
+        "Scan time\t24\th",
+        "Scan time saved\t168\th\tcompared with all 64 possible spots",
+        "Energy\t120\tkWh",
+        "CO2eq\t7.20\tkg",
+        "CO2eq saved\t50.4\tkg",
     ):
         assert row in text
     sizes = plan.sizes.text()
-    assert sizes.startswith("Other spot sizes for the same precision:")
-    assert "<td>32\xa0µm" in sizes
-    assert sizes.count("<tr>") > 4
+    assert plan.sizes_title.text() == "Other spot sizes for the same precision:"
+    assert sizes.startswith("Edge\tSpots\tScanned\n")
+    assert "\n32 µm\t" in sizes
+    assert sizes.count("\n") > 3
     folders = iter([str(tmp_path), "", str(tmp_path)])
     monkeypatch.setattr(
         plan_section.QFileDialog,
@@ -195,8 +196,8 @@ def test_one_spot_has_no_places(viewer, qtbot, dock):
     dock.plan.scan.setCurrentIndex(1)
     text = planned(dock, qtbot)
     spots = text.splitlines()[1]
-    assert spots.startswith("Spots: ")
-    assert " of " not in spots
+    assert spots.startswith("Spots\t")
+    assert "of " not in spots
     assert "rock · spots" not in viewer.layers
 
 

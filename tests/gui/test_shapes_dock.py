@@ -322,11 +322,11 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     )
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
-    assert "Voxels of the input that were removed: 0. The model reproduces" in (
-        dock.summary.text()
-    )
+    figures = dock.figures.text().splitlines()
+    assert "Removed voxels of the input\t0" in figures
+    assert any(f.startswith("Input that the model reproduces\t9") for f in figures)
     volume = part.sum() * SIZE**3
-    assert f": {volume:.4g} cm³ ({1e3 * volume:.4g} mm³) in" in dock.summary.text()
+    assert figures[0] == f"Completed part\t{volume:.4g}\tcm³\t{1e3 * volume:.4g} mm³"
     assert "bone completed part surface" in viewer.layers
     assert dock.result_name.text() == "Result: bone completed"
     colours = [
@@ -478,11 +478,11 @@ def test_a_scan_is_segmented_inside_a_mask_as_by_the_command(
     )  # fmt: skip
     written = run_to_end(steps)
     np.testing.assert_array_equal(found, io.read(tmp_path / "out.tif").data)
-    text = dock.summary.text()
+    text = dock.figures.text()
     count = f"{ball().sum():,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    assert f"{count} voxels inside the mask" in text
+    assert f"Segmented voxels\t{count}\tinside the mask" in text
     for label, fraction in written.fractions.items():
-        assert f"Label {label}: {100 * fraction:.2f} % of the mask" in text
+        assert f"Label {label}\t{100 * fraction:.2f}\t% of the mask" in text
     assert "The result is in the layer 'scan segmented'." in dock.message.text
     assert not dock.mesh_button.isVisibleTo(dock)
     assert not dock.table.isVisibleTo(dock)
@@ -672,7 +672,7 @@ def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
     dock.run_button.click()
     idle(dock, qtbot)
     found = np.asarray(viewer.layers["scan segmented"].data)
-    assert "voxels at or below 75 were segmented" in dock.summary.text()
+    assert "\tat or below 75\n" in dock.figures.text()
     assert "The result is in the layer 'scan segmented'." in dock.message.text
     assert "dense convolutions" in dock.message._more
 

@@ -119,6 +119,19 @@ def test_three_beams_are_noted_whatever_was_set_for_other_frames(
     assert "Both are used (Harmonics: 2)" in dock.arrangement.text()
 
 
+def test_the_fits_of_the_network_have_plain_names(viewer):
+    remember("sim", SimConfig(recipe="published"))
+    dock = opened(viewer, SIM)
+    menu = dock.rare.editor("recipe")
+    shown = [menu.itemText(i) for i in range(menu.count())]
+    assert shown == ["refine joint-rl", "as published"]
+    assert menu.currentText() == "as published"
+    assert dock.rare.title("recipe") == "Fitting"
+    assert "ours" not in menu.toolTip()
+    dock.rare.set_values(SimConfig.create(recipe="ours").model_dump())  # the old name
+    assert dock.config().recipe == "refine"
+
+
 def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
     raw = viewer.layers["raw"]
     for method in ("widefield", "wiener"):
@@ -136,9 +149,10 @@ def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
     assert residual.data.shape == (SIZE - 12, SIZE - 12)
     assert 0.5 < np.sqrt(np.mean(residual.data**2)) < 5
     shown = dock.figures.text()
-    assert "Residual 0.9" in shown
-    assert "residual of the patterns" in shown
-    assert "(by ring correlation)" in shown
+    assert shown.startswith("Method\tWiener-SIM\nDuration\t")
+    assert "Residual\t0.9" in shown
+    assert "Residual of the patterns\t" in shown
+    assert "Resolution (ring correlation)\t" in shown
     border = 6 * raw.scale[-1] * np.array([[1, 1], [-1, -1]])
     np.testing.assert_allclose(
         residual.extent.world, raw.extent.world[:, -2:] + border, atol=1e-6

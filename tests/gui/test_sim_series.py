@@ -12,6 +12,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import ORDERS, SimFrames
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import never_stop, run_to_end
+from napari_geosr.core.text.figures import Figure
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import SIM
 from napari_geosr.gui.layers import METADATA, geometry
@@ -287,7 +288,7 @@ def test_results_are_not_proposed_as_raw_frames(viewer, qtbot):
     record = {"provenance": ({"operation": "sim"},)}
     viewer.add_image(stack, name="result", metadata={METADATA: record})
     viewer.add_image(stack[0], name="plane")
-    dock.figures.setText("0.4 s")
+    dock.figures.set_figures([Figure("Duration", "0.4", "s")])
     dock.figures.setVisible(True)
     dock.bar.state.set_idle(DONE)
     viewer.layers.remove(raw)

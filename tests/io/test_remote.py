@@ -217,6 +217,7 @@ def refused(address: str) -> str:
     [
         ("http://me:secret@host/scan.zarr", "http://host/scan.zarr is not an https"),
         ("ftp://host/scan.zarr", "ftp:// cannot be read. Use s3://"),
+        ("file:///tmp/scan.zarr", "file:///tmp/scan.zarr cannot be read. Give the"),
         ("https://me:secret@host/scan.tif", "host/scan.tif is neither zarr nor HDF5"),
         ("https://me:secret@:0/scan.zarr", "https://:0/scan.zarr contains no server"),
         ("https://host/scan.zarr?key=hidden", "a zarr consists of many"),
@@ -284,7 +285,10 @@ def test_a_lost_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("C:/a.zarr", None),
         ("scan.zarr::A/1/0", None),
         ("a folder/scan.tif", None),
-        ("file:///scan.tif", None),
+        ("file:///tmp/scan.tif", "file:///tmp/scan.tif"),
+        ("file:/tmp/scan.tif", "file:///tmp/scan.tif"),
+        ("FILE://server/scan.tif", "file://server/scan.tif"),
+        ("https:///scan.tif", None),
     ],
 )
 def test_addresses_and_paths(text: str, address: str | None) -> None:

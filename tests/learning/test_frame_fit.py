@@ -48,7 +48,7 @@ def test_it_starts_from_the_given_object(made):
         )
 
 
-@pytest.mark.parametrize(("recipe", "n_inputs"), [("ours", 10), ("published", 9)])
+@pytest.mark.parametrize(("recipe", "n_inputs"), [("refine", 10), ("published", 9)])
 def test_all_frames_and_the_start_are_channels_of_the_unet(made, recipe, n_inputs):
     fit = fit_of(made, recipe=recipe)
     assert fit.inputs.shape == (1, n_inputs, *fit.operator.grid.fine)
@@ -62,7 +62,7 @@ def test_every_channel_reaches_the_result(made):
     assert (slopes.abs().amax(dim=(0, 2, 3)) > 0).all()
 
 
-@pytest.mark.parametrize("recipe", ["ours", "published"])
+@pytest.mark.parametrize("recipe", ["refine", "published"])
 def test_it_explains_the_frames_better_step_by_step(made, recipe):
     fit = fit_of(made, recipe=recipe)
     losses = [fit.step() for _ in range(40)]
@@ -152,7 +152,7 @@ def test_patterns_are_fitted_after_their_step(made):
     assert resumed.step() == fit.step()
 
 
-@pytest.mark.parametrize("recipe", ["ours", "published"])
+@pytest.mark.parametrize("recipe", ["refine", "published"])
 def test_it_is_a_method_of_the_operation(made, recipe):
     config = SimConfig(
         method="pinn", recipe=recipe, steps=3, iterations=3, threads=1, **SMALL

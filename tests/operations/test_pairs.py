@@ -165,7 +165,12 @@ def test_the_report_says_how_good_it_is(tmp_path):
     done_steps = [step for step in seen if isinstance(step, BlockDone)]
     assert done_steps[-1].done == done_steps[-1].total
     text = "\n".join(report_lines(report))
-    for word in ("Residual shift: 0.", "Mutual information", "Overlap", ": blur "):
+    for word in (
+        "Residual shift: 0.",
+        "Mutual information",
+        "Overlap",
+        "Blur at low resolution: ",
+    ):
         assert word in text
     assert set(done.layers) == {"low", "before", "after"}
     assert (tmp_path / "p" / "overlay.png").read_bytes()[:4] == b"\x89PNG"

@@ -229,7 +229,9 @@ def test_the_report_can_be_read(tmp_path, high):
     assert report == done.report
     assert report["upscale_factor"] == 8
     assert "--upscale-factor 8" in report["train"]
-    assert "MTF 10 % at 20 line pairs" in "\n".join(report_lines(report))
+    assert "Frequency at MTF 10 %: 20 line pairs per mm" in "\n".join(
+        report_lines(report)
+    )
 
 
 def test_no_line_trains_with_a_factor_that_no_network_has(tmp_path, high):

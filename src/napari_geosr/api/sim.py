@@ -37,7 +37,7 @@ def reconstruct_sim(
     notch: float = 0.0,
     iterations: int | None = None,
     tv: float = 0.0,
-    recipe: Literal["ours", "published"] = "ours",
+    recipe: Literal["refine", "published"] = "refine",
     steps: int = 200,
     features: int = 16,
     patterns_after: int | None = 200,
@@ -103,7 +103,7 @@ def reconstruct_sim(
         Iterations of joint Richardson–Lucy; by default chosen with held-out photons.
     tv : float
         Weight of the total variation in joint Richardson–Lucy.
-    recipe : {"ours", "published"}
+    recipe : {"refine", "published"}
         For pinn: use the network to correct the joint Richardson–Lucy result, or follow
         the recipe of Burns and Liu (2023).
     steps : int

@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
+#: Address of a file on this computer, which names no server.
+_LOCAL = re.compile(r"(file):(?:/|///)(?!/)(.*)", re.DOTALL | re.IGNORECASE)
 _HIDDEN = "…"
 #: Minimum length, in characters, at which a value in the query of an address is hidden
 #: in messages.
@@ -24,13 +26,17 @@ def as_address(path: str | Path) -> str | None:
     --------
     >>> as_address(Path("https://host/scan.zarr"))  # a `Path` keeps only one slash
     'https://host/scan.zarr'
+    >>> as_address(Path("file:///tmp/scan.zarr"))
+    'file:///tmp/scan.zarr'
     >>> as_address("C:/scan.zarr") is None
     True
     """
-    found = _ADDRESS.fullmatch(str(path))
+    local = _LOCAL.fullmatch(str(path))
+    found = local or _ADDRESS.fullmatch(str(path))
     if found is None or Path(path).exists():
         return None
-    return f"{found[1].lower()}://{found[2]}"
+    slashes = "//" if local is None else "///"
+    return f"{found[1].lower()}:{slashes}{found[2]}"
 
 
 def without_secrets(address: str) -> str:

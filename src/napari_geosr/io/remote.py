@@ -153,6 +153,8 @@ def _check(address: str, shown: str) -> None:
             f"{shown} is not an https URL, so its voxels could be replaced in "
             "transit. Give the https URL, or download the data yourself."
         )
+    if scheme == "file":
+        raise FileError(f"{shown} cannot be read. Give the path of the file instead.")
     if scheme not in _SCHEMES:
         raise FileError(
             f"{shown}: {scheme}:// cannot be read. Use s3://, sftp:// or https://, or "

@@ -4,8 +4,8 @@ The network computes the object from the frames; a physical model simulates fram
 this object, and the difference from the recorded frames is minimised [1]_. No other
 data are used. The recipe ``published`` is that of the paper: the network receives only
 the frames, and the loss is 1 minus the structural similarity of simulated and recorded
-frames. With ``ours``, the network corrects a joint Richardson–Lucy reconstruction: its
-last layer is initialised with zeros, so that the fit starts there; the loss is the
+frames. With ``refine``, the network corrects a joint Richardson–Lucy reconstruction:
+its last layer is initialised with zeros, so that the fit starts there; the loss is the
 squared residual in units of the noise, with smaller contributions from structural
 similarity and total variation. After a given number of steps, wave vectors, phases and
 modulation can be fitted as well.
@@ -34,7 +34,7 @@ from napari_geosr.learning.losses.pixel import structural_similarity
 from napari_geosr.networks import build_network
 from napari_geosr.physics.illumination import IlluminationOperator
 
-Recipe = Literal["ours", "published"]
+Recipe = Literal["refine", "published"]
 
 #: Sharpness of the softplus, for grey values of about 0 … 1.
 _SOFTPLUS_BETA = 20.0
@@ -62,7 +62,7 @@ class FrameFitSettings:
 
     Attributes
     ----------
-    recipe : {"ours", "published"}
+    recipe : {"refine", "published"}
     learning_rate : float
         Initial learning rate (Adam); it falls by 10 % every 50 steps.
     features : int
@@ -72,7 +72,7 @@ class FrameFitSettings:
         Step after which given patterns are fitted as well; None if they are fixed.
     """
 
-    recipe: Recipe = "ours"
+    recipe: Recipe = "refine"
     learning_rate: float = 1e-3
     features: int = 16
     seed: int = 0
@@ -222,7 +222,7 @@ class FrameFit:
         ).to(frames.device)
         head = self.network.get_submodule("head")
         with torch.no_grad():
-            if settings.recipe == "ours":
+            if settings.recipe == "refine":
                 for parameter in head.parameters():
                     parameter.zero_()
             else:
@@ -239,7 +239,7 @@ class FrameFit:
         self.iteration, self.loss = 0, 0.0
 
     def _inputs(self) -> Tensor:
-        """Return frames on the fine grid and, for ``ours``, the initial object."""
+        """Return frames on the fine grid and, for ``refine``, the initial object."""
         rows, columns = self.operator.grid.inside
         height, width = self.operator.grid.padded
         pads = (

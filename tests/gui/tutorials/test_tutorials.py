@@ -239,7 +239,7 @@ def test_a_coarse_scan_is_super_resolved(
     assert pairs.high.layer() is spot
     press(pairs, "Build pair")
     qtbot.waitUntil(lambda: not pairs.figures.isHidden(), timeout=_LONG)
-    assert "Residual shift: 0.07" in pairs.figures.text()
+    assert "Residual shift\t0.07\tvoxels" in pairs.figures.text()
     press(pairs, "Train with these pairs…")
     train = in_front(viewer, TRAIN)
     assert train.plan().settings["network"] == "light_sr"

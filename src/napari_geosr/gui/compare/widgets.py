@@ -24,7 +24,6 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.widgets import (
-    FormAligner,
     PartScroller,
     Section,
     add_row,
@@ -204,7 +203,6 @@ class CompareWidgets(Dock):
         for widget in (self.resolution, self.pores, self.remarks, self.export_button):
             below.addWidget(widget)
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.images)

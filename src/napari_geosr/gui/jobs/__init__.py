@@ -46,8 +46,12 @@ if TYPE_CHECKING:
     import napari.viewer
 
 #: Status line and placeholder of an empty list.
-NO_JOBS = "No jobs yet."
-_EMPTY = "Jobs from Train, Restore, Reconstruct and the cluster appear here."
+NO_JOBS = "No jobs yet. Next: Train…"
+_EMPTY = (
+    "Jobs from Train, Restore, Reconstruct and the cluster appear here.\n\nTrain a "
+    "model to start one. To list an existing job, add its folder; to list the jobs on "
+    "another computer, add that computer."
+)
 #: Minimum height of the placeholder, in pixels, like that of a short list.
 _EMPTY_HEIGHT = 120
 #: Milliseconds between updates of the list.
@@ -167,9 +171,10 @@ class JobsDock(Dock):
         column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
-        self.bar = ActionBar(
-            self.view.actions, idle=NO_JOB, primary=self.view.use_button
-        )
+        self.bar = ActionBar(idle=NO_JOB)
+        #: Buttons for the job that is shown; hidden while there is no job at all.
+        self.actions = self.bar.add_row(*self.view.actions)
+        self.actions.setVisible(False)
         fill_dock(self, scrolling(inner), self.message, self.bar)
 
     # The list
@@ -243,9 +248,10 @@ class JobsDock(Dock):
             self.view.refresh()
 
     def _show_hint(self, has_jobs: bool) -> None:
-        for widget in (self.tree, self.remove_button):
-            widget.setVisible(has_jobs)  # hide an empty table
+        for widget in (self.tree, self.remove_button, self.actions):
+            widget.setVisible(has_jobs)  # hide what has nothing to show or to act on
         self.empty.setVisible(not has_jobs)
+        self.bar.set_primary(self.view.next_button if has_jobs else self.train_button)
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.bar.state.idle:
             self.bar.state.idle = hint

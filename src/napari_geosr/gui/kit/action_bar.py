@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
+    QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -157,6 +158,36 @@ class ActionBar(QWidget):
             self.show_progress(done, total)
         else:
             self.progress.setVisible(False)
+
+
+class Heading(QLabel):
+    """A bold title that is shown while one of the widgets below it is shown.
+
+    Parameters
+    ----------
+    title : str
+    widgets : sequence of QWidget
+        Widgets in the same parent as the heading.
+    """
+
+    def __init__(self, title: str, widgets: Sequence[QWidget]) -> None:
+        super().__init__(f"<b>{title}</b>")
+        self.setAccessibleName(f"Group {title}")
+        self.setToolTip(f"Actions for the {title.lower()}.")
+        self.setContentsMargins(0, 6, 0, 0)
+        self._widgets = tuple(widgets)
+        for widget in self._widgets:
+            widget.installEventFilter(self)
+        self._follow()
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Show or hide the heading when the widgets are shown or hidden."""
+        if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
+            self._follow()
+        return bool(super().eventFilter(watched, event))
+
+    def _follow(self) -> None:
+        self.setHidden(all(widget.isHidden() for widget in self._widgets))
 
 
 class _ProgressBar(QProgressBar):

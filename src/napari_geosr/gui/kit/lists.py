@@ -1,20 +1,48 @@
-"""Lists of rows with several columns."""
+"""Lists of rows with several columns, and small tables of measured values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import (
+    QContextMenuEvent,
+    QGuiApplication,
+    QKeyEvent,
+    QKeySequence,
+    QPainter,
+    QPaintEvent,
+)
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QAbstractScrollArea,
+    QGridLayout,
     QHeaderView,
+    QLabel,
+    QMenu,
     QSizePolicy,
+    QStyle,
+    QStyleOptionFocusRect,
     QTreeWidget,
+    QWidget,
 )
+
+from napari_geosr.core.text.figures import Figure
+from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
+from napari_geosr.gui.kit.widgets import ElidedLabel
 
 #: Alignment of numbers and of the titles of their columns.
 NUMBERS = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+_TOP_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop
+_TOP_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop
+#: Space between the columns of a table that has only values, in pixels.
+_COLUMN_GAP = 20
+#: Margins that align the text of a table with that of labels, in pixels.
+_MARGINS = (4, 0, 6, 0)
+#: Maximum number of characters of a unit that is not wrapped.
+_MAX_UNIT = 10
+#: Indentation of a remark below a value, in pixels.
+_INDENT = 12
 
 
 def list_tree(
@@ -104,3 +132,159 @@ class ColumnHider(QObject):
             is_hidden = needed > tree.viewport().width()
             needed -= widths[column] if is_hidden else 0
             tree.setColumnHidden(column, is_hidden)
+
+
+class FiguresTable(QWidget):
+    """A small table of measured values, with one label per cell.
+
+    The text of a cell can be selected. Without a selection, the usual shortcut, or an
+    entry of the context menu, copies the whole table as tab-separated lines.
+
+    Parameters
+    ----------
+    name, tip : str
+        Accessible name and tool tip.
+    """
+
+    def __init__(self, name: str, tip: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        #: Texts by row and column, as they are copied.
+        self._cells: dict[tuple[int, int], str] = {}
+        self.grid = QGridLayout(self)
+        self.grid.setContentsMargins(0, 0, 6, 0)  # leave a gap to the scroll bar
+        self.grid.setVerticalSpacing(1)
+        self.grid.setHorizontalSpacing(8)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName(name)
+        self.setToolTip(tip)
+        self.menu = QMenu(self)
+        self.menu.addAction("Copy table").triggered.connect(
+            lambda: QGuiApplication.clipboard().setText(self.text())
+        )
+
+    def clear(self) -> None:
+        """Remove all rows."""
+        while (item := self.grid.takeAt(0)) is not None:
+            if (widget := item.widget()) is not None:
+                widget.hide()
+                widget.deleteLater()
+        self._cells = {}
+
+    def set_figures(self, figures: Sequence[Figure]) -> None:
+        """Show one row per value: its label, the value, and its unit."""
+        self.clear()
+        self.grid.setContentsMargins(*_MARGINS)
+        row = 0
+        for figure in figures:
+            tip = figure.help or f"{figure.label}."
+            self.add_cell(row, 0, figure.label, tip, wrap=True)
+            # Words instead of a number have no unit.
+            is_word = not figure.unit and not any(map(str.isdigit, figure.value))
+            self.add_cell(row, 1, figure.value, tip, span=1 + is_word)
+            if figure.unit:
+                wraps = len(figure.unit) > _MAX_UNIT
+                label = self.add_cell(row, 2, figure.unit, tip, wrap=wraps)
+                label.setAlignment(_TOP_LEFT)
+            if figure.remark:
+                remark = f"{figure.remark[0].upper()}{figure.remark[1:]}."
+                label = self.add_cell(row + 1, 0, remark, tip, wrap=True, span=3)
+                label.setContentsMargins(_INDENT, 0, 0, 0)
+                # Copy the remark with its value.
+                del self._cells[row + 1, 0]
+                self._cells[row, 3] = figure.remark
+            row += 2
+        self.grid.setColumnStretch(0, 1)
+
+    def set_columns(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show columns of values below their titles."""
+        self.clear()
+        self.grid.setContentsMargins(*_MARGINS)
+        for row, texts in enumerate((titles, *rows)):
+            for column, text in enumerate(texts):
+                label = self.add_cell(
+                    row, column, text, f"{titles[column]}.", bold=not row
+                )
+                label.setAlignment(_TOP_RIGHT)
+        self.grid.setHorizontalSpacing(_COLUMN_GAP)
+        self.grid.setColumnStretch(len(titles), 1)
+
+    def add_cell(
+        self,
+        row: int,
+        column: int,
+        text: str,
+        help_text: str,
+        *,
+        elide: bool = False,
+        wrap: bool = False,
+        bold: bool = False,
+        span: int = 1,
+    ) -> QLabel:
+        """Add one cell, aligned to the right unless it is in the first column."""
+        self._cells[row, column] = text
+        label = ElidedLabel(text) if elide else QLabel(text)
+        label.setToolTip(help_text)
+        label.setAccessibleName(text or "no value")
+        label.setIndent(0)
+        label.setAlignment(_TOP_RIGHT if column else _TOP_LEFT)
+        if not elide:
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            label.setContextMenuPolicy(Qt.ContextMenuPolicy.NoContextMenu)
+            label.installEventFilter(self)
+        if bold:
+            font = label.font()
+            font.setBold(True)
+            label.setFont(font)
+        self.grid.addWidget(label, row, column, 1, span)
+        if wrap:
+            label.setText(keep_numbers_whole(text))
+            label.setWordWrap(True)
+            label.ensurePolished()  # use the font of the window
+            widths = map(label.fontMetrics().horizontalAdvance, text.split())
+            label.setMinimumWidth(max(widths, default=0) + 4)
+        return label
+
+    def text(self) -> str:
+        """Return the table as tab-separated lines."""
+        lines = []
+        for row in sorted({row for row, _ in self._cells}):
+            columns = {c: text for (r, c), text in self._cells.items() if r == row}
+            texts = [columns.get(c, "") for c in range(max(columns) + 1)]
+            lines.append("\t".join(text.replace("\n", " ") for text in texts))
+        return "\n".join(lines)
+
+    def copy(self) -> None:
+        """Copy the selected text; without a selection, the whole table."""
+        labels = self.findChildren(QLabel)
+        chosen = next((la.selectedText() for la in labels if la.hasSelectedText()), "")
+        QGuiApplication.clipboard().setText(chosen or self.text())
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Offer to copy the table."""
+        self.menu.popup(event.globalPos())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Show whether the table has the keyboard focus."""
+        super().paintEvent(event)
+        if self.hasFocus():
+            painter, option = QPainter(self), QStyleOptionFocusRect()
+            option.initFrom(self)
+            kind = QStyle.PrimitiveElement.PE_FrameFocusRect
+            self.style().drawPrimitive(kind, option, painter, self)
+            painter.end()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Copy with the usual shortcut."""
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+        else:
+            super().keyPressEvent(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Copy also while a cell has the focus."""
+        is_key = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress
+        if is_key and event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+            return True
+        return bool(super().eventFilter(watched, event))

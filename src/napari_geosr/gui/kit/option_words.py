@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ AnyForm = TypeVar("AnyForm", bound=Titles)
 
 #: Start of an option; two hyphens within a file name are not an option.
 _START = r"(?<![\w./\\-])--"
-#: One or more command-line options in brackets, as in messages of operations.
-_OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
+#: Command-line options in brackets, as in messages of operations.
+_OPTIONS = re.compile(r" ?\((--[a-z][^)]*)\)")
+#: Words between two of these options.
+_BETWEEN = re.compile(r"(?:,| and|, and| or|, or) (?=--)")
+#: One of these options with its value; words after a comma are left out.
+_OPTION = re.compile(r"--([a-z][a-z0-9-]*)(?:,.*|( .*))?")
 #: Options within a sentence.
 _BARE_OPTION = re.compile(rf"{_START}([a-z][a-z0-9-]*)")
 #: An option and its value before another option.
@@ -122,16 +127,10 @@ def fields_of_options(
     text = _COMMAND_IN_BRACKETS.sub(_dock_in_brackets, text)
     text = _COMMAND.sub(_dock_of_command, text)
     text = _ONE_OF_SEVERAL.sub(r"\1, ", text)
-    for option, value in _OPTION.findall(text):
-        name = option.replace("-", "_")
-        shown = ""
-        if name in known:
-            fields.append((known[name], name))
-        if name in titles:
-            title = titles[name]
-            if not _is_named(title, option, text):
-                shown = f" ({title}{':' + value if value else ''})"
-        text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
+    for found in _OPTIONS.finditer(text):
+        named = (name for name, _ in _names_and_values(found[1]) if name in known)
+        fields += [(known[name], name) for name in named]
+    text = _OPTIONS.sub(partial(_titles_in_brackets, titles), text)
     for option in _BARE_OPTION.findall(text):
         name = option.replace("-", "_")
         title = titles.get(name, name.replace("_", " "))
@@ -139,11 +138,31 @@ def fields_of_options(
     return text, fields
 
 
-def _is_named(title: str, option: str, text: str) -> bool:
-    """Return whether a message has the title of a field before its option."""
+def _names_and_values(options: str) -> list[tuple[str, str]]:
+    """Return the settings of options in brackets, with their values, if any."""
+    found = map(_OPTION.fullmatch, _BETWEEN.split(options))
+    return [(one[1].replace("-", "_"), one[2] or "") for one in found if one]
+
+
+def _titles_in_brackets(titles: Mapping[str, str], found: re.Match[str]) -> str:
+    """Return the titles of the fields for options in brackets, in brackets."""
+    options = _names_and_values(found[1])
+    shown = {
+        f"{titles[name]}{':' + value if value else ''}": None
+        for name, value in options
+        if name in titles
+    }
+    if len(options) == 1 and shown and _is_named(titles[options[0][0]], found):
+        return ""
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+def _is_named(title: str, found: re.Match[str]) -> bool:
+    """Return whether a message has the title of a field just before its option."""
     word = re.escape(_UNIT.sub("", title))
-    named = rf"\bthe (?:\w+ )?{word} \(--{option}|{word} setting \(--{option}"
-    return re.search(named, text, re.IGNORECASE) is not None
+    named = rf"(\bthe (\w+ )?{word}|{word} setting)$"
+    before = found.string[: found.start()]
+    return re.search(named, before, re.IGNORECASE) is not None
 
 
 def in_words_of_dock(text: str, widget: QWidget | None) -> str:

@@ -5,14 +5,12 @@ The controls have accessible names and tool tips.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -38,7 +36,12 @@ if TYPE_CHECKING:
 _MAX_ENTRY = 26
 #: Number of pixels that Qt adds at the sides of an entry, in addition to those of
 #: napari's style.
-_SPARE = 16
+_SPARE = 6
+#: Maximum width of the column of labels, as a fraction of the width of a dock.
+_LABEL_SHARE = 0.43
+#: Minimum width of the rest, and the space around a label, in pixels.
+_FIELD_WIDTH = 192
+_LABEL_MARGIN = 11
 #: Margin, in pixels, around a part of a dock that is scrolled into view.
 _MARGIN = 40
 #: Maximum number of attempts to scroll to such a part while the layout is not settled.
@@ -191,10 +194,11 @@ def fit_entries(menu: QComboBox) -> None:
     Call this function after adding entries. Qt's own policies fit either all entries,
     which can widen the dock, or none.
     """
+    menu.setIconSize(QSize(0, 0))  # Qt would reserve space for icons
     metrics = menu.fontMetrics()
     texts = (menu.itemText(i) for i in range(menu.count()))
     widest = max(map(metrics.horizontalAdvance, texts), default=0)
-    needed = math.ceil((widest - _SPARE) / metrics.horizontalAdvance("X"))
+    needed = max(0, widest - _SPARE) // metrics.horizontalAdvance("X")
     menu.setMinimumContentsLength(min(max(needed, 4), _MAX_ENTRY))
 
 
@@ -203,6 +207,9 @@ def form_layout() -> QFormLayout:
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    # The alignment of labels would otherwise depend on the operating system.
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    form.setFormAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
     # A field that would be too narrow for its text is put below its label.
     form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     return form
@@ -230,38 +237,11 @@ def add_row(
     form.addRow(label, widget)
 
 
-class Heading(QLabel):
-    """A bold title that is shown while one of the widgets below it is shown.
-
-    Parameters
-    ----------
-    title : str
-    widgets : sequence of QWidget
-        Widgets in the same parent as the heading.
-    """
-
-    def __init__(self, title: str, widgets: Sequence[QWidget]) -> None:
-        super().__init__(f"<b>{title}</b>")
-        self.setAccessibleName(f"Group {title}")
-        self.setToolTip(f"Actions for the {title.lower()}.")
-        self.setContentsMargins(0, 6, 0, 0)
-        self._widgets = tuple(widgets)
-        for widget in self._widgets:
-            widget.installEventFilter(self)
-        self._follow()
-
-    def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Show or hide the heading when the widgets are shown or hidden."""
-        if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
-            self._follow()
-        return bool(super().eventFilter(watched, event))
-
-    def _follow(self) -> None:
-        self.setHidden(all(widget.isHidden() for widget in self._widgets))
-
-
 class FormAligner(QObject):
-    """Aligns the fields of all forms in a widget, separately in each section.
+    """Gives all forms in a widget one column of labels, so that their fields align.
+
+    Labels in closed sections count as well, so that no field moves when a section is
+    opened. Labels that are too long for the column wrap.
 
     Parameters
     ----------
@@ -279,42 +259,60 @@ class FormAligner(QObject):
         body.installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Align once when the body is shown, and once after it has been laid out."""
+        """Align when the body is shown or has another width, and after a layout."""
         if event.type() == QEvent.Type.Show:
+            # A body that is wider than its area does not follow the area's width.
+            if not self._body.isWindow():
+                self._body.parentWidget().installEventFilter(self)
+            self._align()
+        elif event.type() == QEvent.Type.Resize:
             self._align()
         elif event.type() == QEvent.Type.LayoutRequest and not self._timer.isActive():
             self._timer.start(0)
         return False
 
     def _align(self) -> None:
-        """Give the labels of each section equal widths."""
-        groups: dict[int, list[QWidget]] = {}
-        for form in self._body.findChildren(QFormLayout):
-            labels = [la for la in _labels_of(form) if la.isVisibleTo(self._body)]
-            groups.setdefault(_section_of(form), []).extend(labels)
-        for labels in groups.values():
-            widest = max((la.sizeHint().width() for la in labels), default=0)
-            for label in labels:
-                if label.minimumWidth() != widest:
-                    label.setMinimumWidth(widest)
+        """Give all labels the width of the column."""
+        forms = self._body.findChildren(QFormLayout)
+        labels = [label for form in forms for label in _labels_of(form)]
+        if not labels:
+            return
+        # The other labels get the font of the theme when they are first shown.
+        labels[0].ensurePolished()
+        metrics = labels[0].fontMetrics()
+        texts = [label.text().replace("&", "") for label in labels]
+        widths = [metrics.horizontalAdvance(text) + _LABEL_MARGIN for text in texts]
+        words = (word for text in texts for word in text.split())
+        least = max(map(metrics.horizontalAdvance, words), default=0) + _LABEL_MARGIN
+        room = self._body.width()
+        if not self._body.isWindow():  # a wide form makes the body wider than the dock
+            room = min(room, self._body.parentWidget().width())
+        most = min(round(_LABEL_SHARE * room), room - _FIELD_WIDTH)
+        column = min(max(widths), max(least, most))
+        inside = QRect(0, 0, column - _LABEL_MARGIN, 1000)
+        for label, text, width in zip(labels, texts, widths, strict=True):
+            wraps = width > column
+            lines = metrics.boundingRect(inside, Qt.TextFlag.TextWordWrap, text)
+            # Qt does not give a label in a form the height of its lines.
+            height = lines.height() + 2 if wraps else 0
+            if label.wordWrap() != wraps:
+                label.setWordWrap(wraps)
+            if label.minimumHeight() != height:
+                label.setMinimumHeight(height)
+            if not label.minimumWidth() == label.maximumWidth() == column:
+                label.setFixedWidth(column)
 
 
-def _section_of(form: QFormLayout) -> int:
-    """Return the identifier of the section of a form; 0 if there is none."""
-    widget = form.parentWidget()
-    while widget is not None and not isinstance(widget, Section):
-        widget = widget.parentWidget()
-    return id(widget) if widget is not None else 0
-
-
-def _labels_of(form: QFormLayout) -> list[QWidget]:
+def _labels_of(form: QFormLayout) -> list[QLabel]:
     role = QFormLayout.ItemRole.LabelRole
     items = (form.itemAt(row, role) for row in range(form.rowCount()))
-    return [item.widget() for item in items if item is not None]
+    widgets = (item.widget() for item in items if item is not None)
+    return [widget for widget in widgets if isinstance(widget, QLabel)]
 
 
 def scrolling(inner: QWidget) -> QScrollArea:
-    """Return a vertically scrolling area that contains `inner`."""
+    """Return a vertically scrolling area that contains `inner`; its forms align."""
+    FormAligner(inner)
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)

@@ -109,7 +109,7 @@ class ModelsDock(Dock):
             ["Model", "Task", "Factor", "Source"],
             "Models",
             "Bundled models and your own. Drop a file here to import it.",
-            heights=(110, 240),
+            heights=(110, 190),
         )
         self._hider = ColumnHider(self.tree, columns=(3, 1))
         self.use_button = button(
@@ -158,9 +158,9 @@ class ModelsDock(Dock):
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.find)
         column.addWidget(self.tree)
-        column.addWidget(self.card)
-        column.addStretch(1)
-        fill_dock(self, scrolling(inner), self.message, self.bar)
+        # The list and the card scroll separately; the dock itself does not.
+        column.addWidget(scrolling(self.card), 1)
+        fill_dock(self, inner, self.message, self.bar)
 
     # The list
 

@@ -38,7 +38,7 @@ from napari_geosr.operations.pairs.config import (
     PairsConfig,
     imaging_titles,
 )
-from napari_geosr.operations.pairs.quality import report_lines
+from napari_geosr.operations.pairs.quality import report_figures, report_notes
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -293,10 +293,12 @@ class PairsDock(PairsWidgets):
         is_aligned = built is not None and "before" in built.layers
         if built is None:
             self._layers = {}
-        self.figures.setText(
-            "" if built is None else "\n".join(report_lines(built.pairs.report))
-        )
-        self.figures.setVisible(built is not None)
+        report = {} if built is None else built.pairs.report
+        self.figures.set_figures(report_figures(report) if report else [])
+        self.figures.setVisible(bool(report))
+        notes = report_notes(report) if report else []
+        self.result_notes.setText(" ".join(notes))
+        self.result_notes.setVisible(bool(notes))
         self.train_button.setVisible(built is not None)
         self.blink_button.blockSignals(True)
         self.blink_button.setChecked(False)

@@ -11,10 +11,10 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm, KindForm
+from napari_geosr.gui.kit.lists import FiguresTable
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
-    FormAligner,
     PartScroller,
     Section,
     add_row,
@@ -99,8 +99,11 @@ class PairsWidgets(Dock):
         self.cancel_button = button(
             "&Cancel", "Stop and discard the files of this pair."
         )
-        self.figures = text_label(
+        self.figures = FiguresTable(
             "Pair quality", "Pair quality. All values are in pairs.json."
+        )
+        self.result_notes = text_label(
+            "Notes on the pair", "Noise and sampling of the simulated scan."
         )
         self.blink_button = button(
             "Show b&efore",
@@ -130,7 +133,6 @@ class PairsWidgets(Dock):
         results.addWidget(self.blink_button, 1)
         results.addWidget(self.train_button, 1)
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(question)
@@ -147,6 +149,7 @@ class PairsWidgets(Dock):
             column.addWidget(widget)
         column.addLayout(place)
         column.addWidget(self.figures)
+        column.addWidget(self.result_notes)
         column.addLayout(results)
         column.addStretch(1)
         self.bar = ActionBar(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QPointF, Qt, Signal
 from qtpy.QtGui import QBrush, QColor, QPen
-from qtpy.QtWidgets import QGraphicsPathItem, QGridLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGraphicsPathItem, QWidget
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length, shown_units
+from napari_geosr.gui.kit.lists import FiguresTable
 from napari_geosr.gui.kit.plots.chart import (
     Chart,
     Legend,
@@ -23,7 +24,6 @@ from napari_geosr.gui.kit.plots.chart import (
     tick_text,
 )
 from napari_geosr.gui.kit.plots.histogram import Bars, HistogramView
-from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 from napari_geosr.operations.measure import figure_rows, profile_of, reference_first
 
@@ -328,36 +328,27 @@ def _size_scale(report: PorosityReport, other: PorosityReport) -> float | None:
     return convert_length(1.0, report.unit, other.unit) ** power
 
 
-class FiguresTable(QWidget):
+class ReportTable(FiguresTable):
     """Values of one report, or of two side by side with their difference."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 6, 0)  # leave a gap to the scroll bar
-        self._grid.setVerticalSpacing(1)
-        self._grid.setHorizontalSpacing(8)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.setAccessibleName("Results")
-        self.setToolTip("Results of the measurement. Select cells to copy them.")
+        tip = "Results of the measurement. Select cells to copy them."
+        super().__init__("Results", tip, parent)
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
         """Show one column per report, with the reference first."""
-        while (item := self._grid.takeAt(0)) is not None:
-            widget = item.widget()
-            if widget is not None:
-                widget.deleteLater()
+        self.clear()
         several = len(reports) > 1
         if several:
             reports = reference_first(reports)
-            self._add(
+            self.add_cell(
                 0,
                 0,
                 "value,\nchange",
                 f"Second line: the change relative to {next(iter(reports))}.",
             )
             for column, name in enumerate(reports, start=1):
-                self._add(0, column, name, name, elide=True, bold=True)
+                self.add_cell(0, column, name, name, elide=True, bold=True)
         for i, row in enumerate(figure_rows(reports), start=1):
             help_text = row.help or row.label
             help_text = help_text[0].upper() + help_text[1:]
@@ -374,44 +365,13 @@ class FiguresTable(QWidget):
                     f"{text}\n{change}" if change else text
                     for text, change in zip(shown, row.differences, strict=True)
                 ]
-            self._add(i, 0, title, help_text, wrap=True)
+            self.add_cell(i, 0, title, help_text, wrap=True)
             for column, text in enumerate(shown, start=1):
-                self._add(i, column, text, help_text, bold=row.label == "Porosity")
+                self.add_cell(i, column, text, help_text, bold=row.label == "Porosity")
         # With one report, the labels take the remaining width; with two, all columns
         # share it.
         for column in range(3):
-            self._grid.setColumnStretch(column, int(several or not column))
-
-    def _add(
-        self,
-        row: int,
-        column: int,
-        text: str,
-        help_text: str,
-        *,
-        elide: bool = False,
-        wrap: bool = False,
-        bold: bool = False,
-    ) -> None:
-        label = ElidedLabel(text) if elide else QLabel(text)
-        label.setToolTip(help_text)
-        label.setAccessibleName(text or "no value")
-        label.setIndent(0)
-        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
-        if column:
-            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
-        if not elide:
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        if bold:
-            font = label.font()
-            font.setBold(True)
-            label.setFont(font)
-        self._grid.addWidget(label, row, column)
-        if wrap:
-            label.setWordWrap(True)
-            label.ensurePolished()  # use the font of the window
-            widths = map(label.fontMetrics().horizontalAdvance, text.split())
-            label.setMinimumWidth(max(widths, default=0) + 4)
+            self.grid.setColumnStretch(column, int(several or not column))
 
 
 def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:

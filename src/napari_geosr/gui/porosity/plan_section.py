@@ -6,11 +6,10 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -26,7 +25,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
-from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
+from napari_geosr.gui.kit.lists import FiguresTable
 from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import Section, form_layout, text_label
@@ -45,7 +44,6 @@ from napari_geosr.gui.porosity.measured_layers import (
 )
 from napari_geosr.gui.porosity.measuring import edit_warning, without_voxels
 from napari_geosr.gui.porosity.pore_layers import position_text
-from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
@@ -124,12 +122,12 @@ class PlanSection(QWidget):
         self.scan.addItems(list(_SCANS))
         self.hours, self.kilowatts = QLineEdit(), QLineEdit()
         self.button = QPushButton("Plan scan")
-        self.text = QLabel()
-        self.text.setWordWrap(True)
-        #: Table of other spot sizes.
-        self.sizes = QLabel()
-        self.sizes.setTextFormat(Qt.TextFormat.RichText)
-        self.sizes.setWordWrap(True)
+        self.text = text_label("Scan requested", "What the plan was made for.")
+        self.figures = FiguresTable("Scan plan", "The plan for the chosen image.")
+        self.sizes_title = text_label("Other spot sizes", _SIZES, SIZES_HEADING)
+        #: Table of other spot sizes, and a note on it.
+        self.sizes = FiguresTable("Table of other spot sizes", _SIZES)
+        self.sizes_note = text_label("About other spot sizes", _SIZES)
         self.export_button = QPushButton("Export plan…")
         #: States why the plan is outdated; hidden if it is up to date.
         self.stale_note = text_label("About the plan", "")
@@ -189,23 +187,17 @@ class PlanSection(QWidget):
             "spots as JSON and CSV."
         )
         self.export_button.setAccessibleName("Export plan")
-        self.sizes.setAccessibleName(SIZES_HEADING.rstrip(":"))
-        self.sizes.setToolTip(_SIZES)
-        self.text.setAccessibleName("Scan plan")
-        self.text.setToolTip("The plan for the chosen image.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
         layout.addWidget(self.button)
         layout.addWidget(self.stale_note)
         layout.addWidget(self.text)
+        layout.addWidget(self.figures)
+        layout.addWidget(self.sizes_title)
         layout.addWidget(self.sizes)
+        layout.addWidget(self.sizes_note)
         layout.addWidget(self.export_button)
-
-    def showEvent(self, event: object) -> None:
-        """Align the fields with those of the measurement."""
-        super().showEvent(event)
-        align_fields([self._settings.rows_below, self._rows])
 
     def _show_whether_possible(self) -> None:
         """Disable the button while there is no image to plan from."""
@@ -226,7 +218,7 @@ class PlanSection(QWidget):
     def mark(self) -> None:
         """Show a note if the plan does not match the current image and settings."""
         note = ""
-        if self.text.text() and self._inputs is not None:
+        if self._made is not None and self._inputs is not None:
             chosen = self._settings.image.layer()
             note = self._layers.note(chosen) or self._edited or self._inputs.note()
             note = note or self._changed_setting()
@@ -410,16 +402,17 @@ class PlanSection(QWidget):
 
     def _show_plan(self) -> None:
         """Show the latest plan, or nothing if there is none of the chosen image."""
-        lines, sizes = [], ""
-        if self._made is not None:
-            plan = self._made.plan
-            rows = plan.rows()
-            lines = [self._made.request, *(f"{label}: {text}" for label, text in rows)]
-            sizes = _size_table(plan)
-        self.text.setText("\n".join(map(keep_numbers_whole, lines)))
-        self.sizes.setText(sizes)
-        self.sizes.setVisible(bool(sizes))
-        self.export_button.setVisible(self._made is not None)
+        made, note = self._made, ""
+        if made is not None:
+            note = made.plan.size_note
+            self.figures.set_figures(made.plan.figures())
+            self.sizes.set_columns(SIZE_TITLES, made.plan.size_rows())
+        self.text.setText("" if made is None else made.request)
+        self.sizes_note.setText(note)
+        self.sizes_note.setVisible(bool(note))
+        for widget in (self.text, self.figures, self.sizes_title, self.sizes):
+            widget.setVisible(made is not None)
+        self.export_button.setVisible(made is not None)
         self.export_button.setEnabled(not self._exporting.busy)
 
     def export(self) -> None:
@@ -449,23 +442,6 @@ class PlanSection(QWidget):
 
         self.export_button.setEnabled(False)
         self._exporting.start("export", steps, self.exported.emit)
-
-
-def _size_table(plan: ScanPlan) -> str:
-    """Return the table of other spot sizes as rich text."""
-    rows = [
-        "".join(
-            f"<{tag}>{escape(keep_numbers_whole(text))}&nbsp;&nbsp;</{tag}>"
-            for text in row
-        )
-        for tag, row in (
-            ("th", SIZE_TITLES),
-            *(("td", row) for row in plan.size_rows()),
-        )
-    ]
-    table = "".join(f"<tr>{row}</tr>" for row in rows)
-    note = f"<p>{escape(plan.size_note)}</p>" if plan.size_note else ""
-    return f"{SIZES_HEADING}<table align='left'>{table}</table>{note}"
 
 
 def _recorded_steps(

@@ -22,8 +22,8 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.text.flat import counted_elements
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.charts import (
-    FiguresTable,
     ProfileChart,
+    ReportTable,
     SizeHistogram,
 )
 from napari_geosr.gui.porosity.linked import PorePlot
@@ -91,7 +91,7 @@ class PorosityResult(QWidget):
         self._reports: dict[str, PorosityReport] = {}
         #: Time point and channel of the first image.
         self.position = ""
-        self.figures = FiguresTable()
+        self.figures = ReportTable()
         self.image = ElidedLabel("")
         self.stale_note = text_label(
             "About the result", "Warning if the results are outdated."

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QLabel, QSpinBox, QWidget
 
 from napari_geosr.core.text.flat import counted_elements
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.widgets import Section, form_layout
+from napari_geosr.gui.kit.widgets import Section, add_row, form_layout
 
 #: Settings in a section that is initially closed.
 SELDOM_CHANGED = ("local_window", "hysteresis", "connectivity", "graph", "memory")
@@ -19,16 +18,9 @@ _IS_FLAT = "geosr_flat"
 
 def form_of(rows: Any) -> QFormLayout:
     """Lay out rows of (text, field, buddy)."""
-    form = QFormLayout()
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form = form_layout()
     for text, field, buddy in rows:
-        label = QLabel(text)
-        if buddy is not None:
-            label.setBuddy(buddy)
-            label.setToolTip(buddy.toolTip())
-        label.setAccessibleName(text.replace("&", ""))
-        form.addRow(label, field)
+        add_row(form, text, field, buddy)
     return form
 
 
@@ -70,17 +62,3 @@ def show_element(editor: QSpinBox, *, flat: bool | None = None) -> None:
         editor.setProperty(_IS_FLAT, flat)
     is_flat = bool(editor.property(_IS_FLAT))
     editor.setSuffix(f" {counted_elements(editor.value(), flat=is_flat)}")
-
-
-def align_fields(forms: list[Any]) -> None:
-    """Give the labels of several forms the same width, so that their fields align."""
-    labels = [
-        item.widget()
-        for form in forms
-        for row in range(form.rowCount())
-        if (item := form.itemAt(row, QFormLayout.ItemRole.LabelRole)) is not None
-    ]
-    widest = max(label.sizeHint().width() for label in labels)
-    for label in labels:
-        label.setMinimumWidth(widest)
-        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)

@@ -48,7 +48,6 @@ from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, Morphomet
 from napari_geosr.gui.porosity.rows import (
     SELDOM_CHANGED,
     add_physical_size,
-    align_fields,
     form_of,
     more_settings,
     show_element,
@@ -249,12 +248,6 @@ class PorositySettings(QWidget):
         layout.addWidget(self.more)
         layout.addWidget(self.morphometry.section)
         layout.addStretch(1)
-
-    def showEvent(self, event: object) -> None:
-        """Align the fields, now that the labels have the theme's font."""
-        super().showEvent(event)
-        align_fields([self.rows_above, self.form.layout(), self.rows_below])
-        align_fields([self.more.content.layout()])
 
     def _can_compare(self, layer: Layer) -> bool:
         return is_measurable(layer) and bool(layer is not self.image.layer())

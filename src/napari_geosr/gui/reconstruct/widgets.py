@@ -18,12 +18,10 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
-from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
+from napari_geosr.gui.kit.action_bar import ActionBar, Heading, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm, KindForm
 from napari_geosr.gui.kit.widgets import (
-    FormAligner,
-    Heading,
     PartScroller,
     Section,
     add_row,
@@ -186,7 +184,6 @@ class ReconstructWidgets(Dock):
 
     def _lay_out(self) -> None:
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         choice, place = form_layout(), form_layout()

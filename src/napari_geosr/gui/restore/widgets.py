@@ -18,12 +18,11 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
-from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
+from napari_geosr.gui.kit.action_bar import ActionBar, Heading, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.gui.kit.widgets import (
-    Heading,
     PartScroller,
     Section,
     add_row,

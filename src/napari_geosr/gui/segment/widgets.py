@@ -13,7 +13,6 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.widgets import (
-    FormAligner,
     PartScroller,
     Section,
     add_row,
@@ -178,7 +177,6 @@ class SegmentWidgets(Dock):
         of_class.addWidget(self.of_class)
         of_class.addWidget(self.porosity_button, 1)
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(inputs)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.machine.memory_budget import MemoryBudget
+from napari_geosr.core.text.figures import Figure
 from napari_geosr.core.units import volume_text
 from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
@@ -23,9 +24,8 @@ from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.fields import field_widget, show
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.lists import NUMBERS, list_tree
+from napari_geosr.gui.kit.lists import NUMBERS, FiguresTable, list_tree
 from napari_geosr.gui.kit.widgets import (
-    FormAligner,
     PartScroller,
     Section,
     add_row,
@@ -278,8 +278,11 @@ class ShapesWidgets(Dock):
         self.result_name = text_label(
             "Name of the result", "Layer to which these results belong."
         )
-        self.summary = text_label(
+        self.figures = FiguresTable(
             "Result", "Differences between the result and the input."
+        )
+        self.summary = text_label(
+            "Notes on the result", "What to know before using the result."
         )
         self.mesh_button = button(
             "E&xport mesh…",
@@ -309,7 +312,6 @@ class ShapesWidgets(Dock):
         add_row(inputs, "&Task", self.task)
         add_row(inputs, "Sca&n", self.scan)
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(inputs)
@@ -320,7 +322,10 @@ class ShapesWidgets(Dock):
         column.addWidget(self.model_button)
         below = QVBoxLayout(self.results)
         below.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.result_name, self.table, self.summary, self.mesh_button):
+        for widget in (
+            *(self.result_name, self.table, self.figures, self.summary),
+            self.mesh_button,
+        ):
             below.addWidget(widget)
         column.addWidget(self.advanced)
         column.addWidget(self.results)
@@ -394,44 +399,60 @@ class ShapesWidgets(Dock):
             for column in (1, 2):
                 row.setTextAlignment(column, NUMBERS)
             self.table.addTopLevelItem(row)
-        self._show_results(name, summary_of(made), has_surface=True)
+        self._show_results(name, changes_of(made), notes_of(made), has_surface=True)
 
     def show_labels(self, made: shapes.SegmentedLayer, name: str) -> None:
         """Show the fractions of the labels of a segmentation, the layer `name`."""
-        self._show_results(name, fractions_of(made), has_surface=False)
+        scale = f"Grey scale: {made.scale.in_words}"
+        self._show_results(name, fractions_of(made), scale, has_surface=False)
 
-    def _show_results(self, name: str, summary: str, *, has_surface: bool) -> None:
+    def _show_results(
+        self, name: str, figures: Sequence[Figure], notes: str, *, has_surface: bool
+    ) -> None:
         # The name is shown, because another shape may be chosen in the meantime.
         self.result_name.setText(f"Result: {name}")
         self.table.setVisible(has_surface)
         self.mesh_button.setVisible(has_surface)
-        self.summary.setText(summary)
+        self.figures.set_figures(figures)
+        self.summary.setText(notes)
         self.results.setVisible(True)
         self.scroller.show_part(self.results)
 
 
-def summary_of(made: shapes.ShapeLayer) -> str:
-    """Describe how much a result differs from the input, in sentences."""
+def changes_of(made: shapes.ShapeLayer) -> list[Figure]:
+    """Return how much a result differs from the input."""
     if made.part_figures is not None:
-        volume = volume_text(made.part_figures.volume, made.shown_unit, 4)
-        pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
-        doubt = (
-            "The orientation of the shape is unknown: the completed part is valid only "
-            f"for a shape with {made.assumed}. "
-            if made.assumed
-            else ""
-        )
-        return (
-            f"{doubt}Completed part: {volume} in {pieces}. Voxels of the input that "
-            f"were removed: {_spaced(made.n_removed)}. The model reproduces "
-            f"{100 * made.reproduced:.0f} % of the input. {made.closed}"
-        )
+        reproduced = 100 * made.reproduced
+        text = volume_text(made.part_figures.volume, made.shown_unit, 4)
+        number, _, unit = text.partition(" ")
+        unit, _, converted = unit.removesuffix(")").partition(" (")
+        return [
+            Figure("Completed part", number, unit, converted),
+            Figure("Pieces of the completed part", f"{made.n_pieces}"),
+            Figure("Removed voxels of the input", _spaced(made.n_removed)),
+            Figure("Input that the model reproduces", f"{reproduced:.0f}", "%"),
+        ]
     change = 100 * (made.after.volume / made.before.volume - 1)
     share = 100 * made.n_changed / max(1, made.n_surface)
+    return [
+        Figure("Change in volume", _text(change, "+.2f"), "%"),
+        Figure(
+            "Surface voxels that moved",
+            _spaced(made.n_changed),
+            f"of {_spaced(made.n_surface)}",
+            f"{share:.2g} %",
+            "Surface voxels at which the surface moved by at least one input voxel.",
+        ),
+    ]
+
+
+def notes_of(made: shapes.ShapeLayer) -> str:
+    """Return sentences on the surface, and on an orientation that was assumed."""
+    if made.part_figures is None or not made.assumed:
+        return made.closed
     return (
-        f"Volume changed by {_text(change, '+.2f')} %. The surface moved by at least "
-        f"one input voxel at {_spaced(made.n_changed)} of "
-        f"{_spaced(made.n_surface)} surface voxels ({share:.2g} %). {made.closed}"
+        "The orientation of the shape is unknown: the completed part is valid only for "
+        f"a shape with {made.assumed}. {made.closed}"
     )
 
 
@@ -442,17 +463,19 @@ def segmentation_hint(*, is_mask: bool, complete: bool) -> str:
     return READY_TO_SEGMENT if is_mask else READY_BEYOND
 
 
-def fractions_of(made: shapes.SegmentedLayer) -> str:
-    """Return the number of segmented voxels and each label's fraction, line by line."""
-    where, whole = "inside the mask", "the mask"
+def fractions_of(made: shapes.SegmentedLayer) -> list[Figure]:
+    """Return the number of segmented voxels, and the fraction of each label."""
+    where, whole = "inside the mask", "of the mask"
     if made.threshold is not None:
         place = "above" if made.is_above else "at or below"
-        where, whole = f"{place} {_text(made.threshold, '.6g')}", "these voxels"
-    lines = [f"{_spaced(made.n_inside)} voxels {where} were segmented."]
-    for label, fraction in made.fractions.items():
-        lines.append(f"Label {label}: {100 * fraction:.2f} % of {whole}")
-    lines.append(f"Grey scale: {made.scale.in_words}")
-    return "\n".join(lines)
+        where, whole = f"{place} {_text(made.threshold, '.6g')}", "of these voxels"
+    return [
+        Figure("Segmented voxels", _spaced(made.n_inside), where),
+        *(
+            Figure(f"Label {label}", f"{100 * fraction:.2f}", f"% {whole}")
+            for label, fraction in made.fractions.items()
+        ),
+    ]
 
 
 def _text(value: float, style: str) -> str:

@@ -466,7 +466,7 @@ class SimDock(SimWidgets):
         if source is not None and self._drawn_key[:1] == (key,):
             self._notes = list(dict.fromkeys([*self._notes, *self._progress.notes]))
             self._show_found()
-            self.figures.setText(texts.figures(result))
+            self.figures.set_figures(texts.figures(result))
             self.figures.setVisible(True)
             self.bar.state.set_idle(DONE)
         warnings = [*self._remarks, *self._progress.warnings]

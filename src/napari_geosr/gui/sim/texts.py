@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
+from napari_geosr.core.text.figures import Figure
 from napari_geosr.operations.sim import METHOD_TITLES, SimResult
 from napari_geosr.operations.sim.trust import SimTrust
 
@@ -19,6 +20,15 @@ CORRECTION_LOST = (
     "The frames or settings changed, so the corrected patterns were discarded. Find "
     "the patterns again, and check them."
 )
+#: Residuals of a result, and what they mean.
+_RESIDUALS = {
+    "Residual": "RMS difference between the frames and those expected from the result; "
+    "about 1 if the result explains the frames.",
+    "Residual of held-out frames": "Residual of frames that were not used for the "
+    "reconstruction.",
+    "Residual of the patterns": "Residual of an object fitted with these patterns; "
+    "does not depend on the method.",
+}
 
 
 def arrangement(frames: SimFrames, notes: Sequence[str] = ()) -> str:
@@ -37,35 +47,40 @@ def arrangement(frames: SimFrames, notes: Sequence[str] = ()) -> str:
     return " ".join(["; ".join(parts) + ".", *notes])
 
 
-def figures(result: SimResult) -> str:
-    """Describe a result in one line."""
+def figures(result: SimResult) -> list[Figure]:
+    """Return the method, the measured values and the checks of a result."""
     facts = result.summary
-    parts = [f"{METHOD_TITLES[result.method]}: {facts['seconds']:.1f} s"]
+    found = [
+        Figure("Method", METHOD_TITLES[result.method]),
+        Figure("Duration", f"{facts['seconds']:.1f}", "s"),
+    ]
     if used := facts.get("iterations"):
         numbers = sorted({int(n) for n in np.ravel(used)})
         shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
-        parts.append(f"{shown} iterations")
-    text = ", ".join(parts) + "."
+        found.append(Figure("Iterations", shown))
     if (snr := facts.get("snr")) is not None:
-        text += f" Signal-to-noise ratio of the frames: {snr:.3g}."
-    return text + (_checks(result.checks) if result.checks is not None else "")
+        found.append(Figure("Signal-to-noise ratio of the frames", f"{snr:.3g}"))
+    return found if result.checks is None else [*found, *_checks(result.checks)]
 
 
-def _checks(checks: SimTrust) -> str:
-    """Describe the residuals and the resolution in one line."""
+def _checks(checks: SimTrust) -> list[Figure]:
+    """Return the residuals and the resolution."""
     patterns = float(np.sqrt(np.square(checks.pattern_residuals).mean()))
-    parts = [f"residual {checks.rms:.2f} times the noise"]
-    if checks.held_out is not None:
-        parts.append(f"{checks.held_out:.2f} for held-out frames")
-    parts.append(f"residual of the patterns {patterns:.2f}")
-    for name, value in (
-        ("ring correlation", checks.frc_resolution),
-        ("decorrelation", checks.decorrelation_resolution),
-    ):
-        if value is not None:
-            parts.append(f"resolution {value:.3g} {checks.unit} (by {name})")
-    text = "; ".join(parts)
-    return f" {text[0].upper()}{text[1:]}."
+    found = [
+        Figure(label, f"{value:.2f}", "× noise", help=_RESIDUALS[label])
+        for label, value in zip(
+            _RESIDUALS, (checks.rms, checks.held_out, patterns), strict=True
+        )
+        if value is not None
+    ]
+    return found + [
+        Figure(f"Resolution ({name})", f"{value:#.3g}", checks.unit)
+        for name, value in (
+            ("ring correlation", checks.frc_resolution),
+            ("decorrelation", checks.decorrelation_resolution),
+        )
+        if value is not None
+    ]
 
 
 def warnings_of(result: SimResult) -> tuple[str, ...]:

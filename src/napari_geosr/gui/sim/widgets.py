@@ -13,9 +13,9 @@ from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
+from napari_geosr.gui.kit.lists import FiguresTable
 from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import (
-    FormAligner,
     PartScroller,
     Section,
     add_row,
@@ -113,9 +113,8 @@ class SimWidgets(Dock):
             "and drag the circle onto the peak, or double-click a direction or period "
             "and type the correct value.",
         )
-        self.figures = text_label(
-            "About the result",
-            "Duration, iterations and signal-to-noise ratio of the last run.",
+        self.figures = FiguresTable(
+            "About the result", "Measured values and checks of the last run."
         )
         self.figures.setVisible(False)
         self.answers = AnswerCompare(self._viewer)
@@ -143,7 +142,6 @@ class SimWidgets(Dock):
         data = form_layout()
         add_row(data, "Raw frames", self.combo)
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(data)

@@ -23,7 +23,6 @@ from napari_geosr.gui.kit.form import FieldFaults
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
-    FormAligner,
     PartScroller,
     Section,
     add_row,
@@ -138,7 +137,6 @@ class TrainWidgets(Dock):
         add_row(naming, "S&teps", self.steps)
         add_row(naming, "Folder", self.folder, self.folder.button)
         inner = QWidget()
-        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.offer)

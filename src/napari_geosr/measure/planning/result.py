@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from napari_geosr.core.text.figures import Figure, percentage
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import shown_unit, shown_units
 from napari_geosr.measure.number_text import (
@@ -215,10 +216,13 @@ class ScanPlan:
 
     def length_text(self, length: float | None) -> str:
         """Format a length with its unit."""
+        return self._length("", length).text
+
+    def _length(self, label: str, length: float | None, remark: str = "") -> Figure:
         if length is None:
-            return "larger than this scan"
+            return Figure(label, "larger than this scan", remark=remark)
         unit = shown_units(self.unit, [self.voxel_size], flat=self.flat)
-        return f"{number_text(length)} {unit}"
+        return Figure(label, number_text(length), unit, remark)
 
     @property
     def shown_unit(self) -> str:
@@ -230,67 +234,82 @@ class ScanPlan:
         edges = [row.voxels for row in self.sizes if row.is_measured]
         most = max(edges, default=0.0) * self.voxel_size
         edge = self.representative_edge
-        return " (extrapolated)" if edge is not None and edge > most else ""
+        return "extrapolated" if edge is not None and edge > most else ""
 
-    def _coverage(self) -> list[tuple[str, str]]:
+    def _coverage(self) -> list[Figure]:
         """Return the row on the fraction of the sample in whole spots, if below 1."""
         if self.covered is None or self.covered_porosity is None:
             return []
         share = percent_text(self.covered)
         if share == percent_text(1.0):
             return []
-        mean = percent_text(self.covered_porosity)
-        text = f"{share}, with a mean porosity of {mean}"
-        return [("Sample covered by whole spots", text)]
+        mean = f"mean porosity {percent_text(self.covered_porosity)}"
+        return [percentage("Sample covered by whole spots", share, mean)]
 
-    def _alone(self, percent: str) -> list[tuple[str, str]]:
+    def _alone(self, percent: str) -> list[Figure]:
         """Return the row on the interval from this scan alone, if it shows one spot."""
         if self.scan_interval is None:
             return []
         text = percent_range_text(self.scan_interval)
-        return [(f"{percent} interval from this spot alone", text)]
+        return [percentage(f"{percent} interval from this spot alone", text)]
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the rows of labels and values for display."""
-        possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
+    def _number(self) -> Figure:
+        """Return the row on the number of spots."""
+        possible = "" if self.n_possible is None else f"of {self.n_possible} possible"
+        remark = ""
         if self.n_possible and 2 < self.n_spots >= self.n_possible * MANY:
             others = any(row.is_worthwhile(self.accepted_error) for row in self.sizes)
             if others and self.half_width > self.accepted_error * _ROUNDING:
-                possible += "; precision not reached"
+                remark = "precision not reached"
             elif not others:
-                possible += "; scan the whole sample instead"
+                remark = "scan the whole sample instead"
+        return Figure("Spots", str(self.n_spots), possible, remark)
+
+    def figures(self) -> list[Figure]:
+        """Return the values to display."""
         percent = f"{100 * self.confidence:g} %"
-        rows = [
-            ("Spots", f"{self.n_spots}{possible}"),
-            ("Edge length of a spot", self.length_text(self.spot_edge)),
-            ("Porosity of this scan", percent_text(self.porosity)),
+        shape = "square" if self.flat else "cube"
+        half_width, sd = (
+            rough_percent(n).removesuffix(" %") for n in (self.half_width, self.sd)
+        )
+        return [
+            self._number(),
+            self._length("Edge length of a spot", self.spot_edge),
+            percentage("Porosity of this scan", percent_text(self.porosity)),
             *self._alone(percent),
-            (
+            Figure(
                 f"Expected {percent} interval from {self.n_spots} spots",
-                f"± {rough_percent(self.half_width).removesuffix(' %')} {POINTS}",
+                f"± {half_width}",
+                POINTS,
             ),
             *self._coverage(),
-            (
-                "Standard deviation between spots",
-                f"{rough_percent(self.sd).removesuffix(' %')} {POINTS}",
+            Figure("Standard deviation between spots", sd, POINTS),
+            self._length("Correlation length", self.correlation_length),
+            self._length(
+                f"Representative size (single {shape})",
+                self.representative_edge,
+                self._extrapolated(),
             ),
-            ("Correlation length", self.length_text(self.correlation_length)),
-            (
-                f"Representative size (single {'square' if self.flat else 'cube'})",
-                self.length_text(self.representative_edge) + self._extrapolated(),
-            ),
+            *self._spent(),
         ]
-        if self.costs is None:
-            return rows
-        for key, value in self.costs.to_json_dict().items():
+
+    def _spent(self) -> list[Figure]:
+        """Return the rows on scan time, energy and CO2eq, if known."""
+        found = []
+        costs = {} if self.costs is None else self.costs.to_json_dict()
+        for key, value in costs.items():
             if value is not None:
                 label, unit = _COSTS[key.removesuffix("_saved")]
-                saved = " saved" if key.endswith("_saved") else ""
-                text = f"{number_text(value)} {unit}"
-                if saved:
-                    text += f", compared with all {self.n_possible} possible spots"
-                rows.append((f"{label}{saved}", text))
-        return rows
+                remark = ""
+                if key.endswith("_saved"):
+                    label += " saved"
+                    remark = f"compared with all {self.n_possible} possible spots"
+                found.append(Figure(label, number_text(value), unit, remark))
+        return found
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the rows of labels and values for display."""
+        return [(figure.label, figure.text) for figure in self.figures()]
 
     def size_rows(self) -> list[tuple[str, str, str]]:
         """Return rows for other spot sizes: edge, number of spots, fraction scanned."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.text.figures import Figure
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.registration.align import Alignment
@@ -263,6 +264,8 @@ def times(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 
+#: Remark on lengths in reports.
+_LOW = "in low-resolution voxels"
 #: Descriptions of the noise spectra in reports.
 _SHAPES = {
     "white": "independent from voxel to voxel",
@@ -272,74 +275,125 @@ _SHAPES = {
 
 
 def report_lines(report: AnyMapping) -> list[str]:
-    """Return the measured values of a pair, one per line."""
-    lines = _degraded_lines(report) if "degrade" in report else _aligned_lines(report)
-    return [*lines, _sizes(report)]
+    """Return the measured values of a pair, and notes about it, one per line."""
+    figures = (figure.line for figure in report_figures(report))
+    return [*figures, *report_notes(report)]
 
 
-def _sizes(report: AnyMapping) -> str:
-    shapes = (" × ".join(map(str, report[key]["shape"])) for key in ("low", "high"))
-    low, high = shapes
-    return f"Pair: {low} low-resolution and {high} high-resolution voxels"
+def report_figures(report: AnyMapping) -> list[Figure]:
+    """Return the measured values of a pair."""
+    own = _degraded_figures if "degrade" in report else _aligned_figures
+    return [*own(report), *_sizes(report)]
 
 
-def _aligned_lines(report: AnyMapping) -> list[str]:
-    quality, way, grey = (report[k] for k in ("quality", "transform", "grey_values"))
-    shift = quality["residual_shift"]
-    information = quality["mutual_information_bits"]
-    if shift["median"] is None:
-        left = "Residual shift: could not be measured"
-    else:
-        left = f"Residual shift: {shift['median']:.2f} low-resolution voxels"
-        n = len(shift["blocks"])
-        if n > 1:
-            left += f" (median of {n} parts; largest {shift['largest']:.2f})"
-    size = "" if abs(way["scale"] - 1) < 1e-9 else f", scaled by {way['scale']:.4f}"
-    moved = ", ".join(f"{v:+.3g}" for v in way["moved"])
-    moved = moved.replace("-", "\N{MINUS SIGN}")
+def _sizes(report: AnyMapping) -> list[Figure]:
     return [
-        f"Alignment: rotated by {way['degrees']:.2f}°{size}, shifted by {moved} "
-        f"{report['unit']} from the initial position",
-        left,
-        f"Mutual information: {information['before']:.2f} bits before, "
-        f"{information['after']:.2f} after",
-        f"Low resolution: blur {grey['low_blur']:.2f} voxels (standard deviation), "
-        f"noise {grey['low_noise']:.3g} grey values",
-        f"Overlap: {100 * quality['overlap']:.0f} % of the smaller field of view",
+        Figure(f"Size at {key} resolution", times(report[key]["shape"]), "voxels")
+        for key in ("low", "high")
     ]
+
+
+def _aligned_figures(report: AnyMapping) -> list[Figure]:
+    quality, way, grey = (report[k] for k in ("quality", "transform", "grey_values"))
+    information = quality["mutual_information_bits"]
+    moved = [f"{v:+.3g}".replace("-", "\N{MINUS SIGN}") for v in way["moved"]]
+    axes = "ZYX"[-len(moved) :]
+    scale = [] if abs(way["scale"] - 1) < 1e-9 else [f"{way['scale']:.4f}"]
+    return [
+        Figure("Rotation", f"{way['degrees']:.2f}", "°"),
+        *(Figure("Scale factor", value) for value in scale),
+        *(
+            Figure(
+                f"Shift along {axis}",
+                value,
+                report["unit"],
+                help=f"Shift along {axis} from the initial position.",
+            )
+            for axis, value in zip(axes, moved, strict=True)
+        ),
+        *_residual_shift(quality["residual_shift"]),
+        *(
+            Figure(
+                f"Mutual information {when}",
+                f"{bits:.2f}",
+                "bits",
+                help=f"Mutual information of the scans {when} the alignment.",
+            )
+            for when, bits in information.items()
+        ),
+        _blur("Blur at low resolution", grey["low_blur"]),
+        Figure("Noise at low resolution", f"{grey['low_noise']:.3g}", "grey values"),
+        Figure(
+            "Overlap",
+            f"{100 * quality['overlap']:.0f}",
+            "%",
+            help="Fraction of the smaller field of view that is in both scans.",
+        ),
+    ]
+
+
+def _residual_shift(shift: AnyMapping) -> list[Figure]:
+    """Return the median of the residual shifts, and the largest of several."""
+    if shift["median"] is None:
+        return [Figure("Residual shift", "could not be measured")]
+    n = len(shift["blocks"])
+    typical = Figure("Residual shift", f"{shift['median']:.2f}", "voxels", _LOW)
+    if n < 2:
+        return [typical]
+    largest = f"{shift['largest']:.2f}"
+    return [
+        replace(typical, remark=f"median of {n} parts, {_LOW}"),
+        Figure("Largest residual shift", largest, "voxels"),
+    ]
+
+
+def _blur(label: str, value: float, remark: str = "") -> Figure:
+    explained = f"{label} (standard deviation)."
+    return Figure(label, f"{value:.2f}", "voxels", remark, explained)
+
+
+def _degraded_figures(report: AnyMapping) -> list[Figure]:
+    settings, measured = report["settings"], report["measured"]
+    if measured is not None:
+        return [
+            _blur("Measured blur", measured["blur"], _LOW),
+            Figure("Measured noise", f"{measured['noise']:.3g}", "grey values"),
+            Figure("Gain of the grey values", f"{measured['gain']:.4g}"),
+            Figure("Offset of the grey values", _signed(measured["offset"])),
+        ]
+    if settings.get("mtf10") is not None:
+        frequency = f"{settings['mtf10']:.3g}"
+        return [Figure("Frequency at MTF 10 %", frequency, "line pairs per mm")]
+    return [Figure("Blur", f"{settings['blur']:.3g}", "voxels", _LOW)]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def report_notes(report: AnyMapping) -> list[str]:
+    """Return sentences on the noise and sampling of a simulated pair, if any."""
+    if "degrade" not in report:
+        return []
+    if (measured := report["measured"]) is not None:
+        return [f"The noise is {_SHAPES[measured['noise_shape']]}."]
+    return _sampling(report)
 
 
 def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
     lines = [
-        "Sampling: single voxels are kept, with their noise; all others are skipped"
+        "Sampling: single voxels are kept, with their noise; all others are skipped."
     ]
     if report["interpolated"]:
         lines.append(
             "High resolution: shifted by half a voxel (interpolated) to match the "
-            "voxel positions of networks with this upscale factor"
+            "voxel positions of networks with this upscale factor."
         )
     if report["separated_noise"]:
         lines.append(
             "Noise: not shared; in the high-resolution scan, the kept voxels were "
-            "interpolated from the skipped ones"
+            "interpolated from the skipped ones."
         )
     return lines
-
-
-def _degraded_lines(report: AnyMapping) -> list[str]:
-    settings, measured = report["settings"], report["measured"]
-    if measured is None:
-        if settings.get("mtf10") is not None:
-            blur = f"MTF 10 % at {settings['mtf10']:.3g} line pairs per mm"
-        else:
-            blur = f"{settings['blur']:.3g} low-resolution voxels"
-        return [f"Blur: {blur}", *_sampling(report)]
-    return [
-        f"Measured blur: {measured['blur']:.2f} low-resolution voxels (standard "
-        "deviation)",
-        f"Measured noise: {measured['noise']:.3g} grey values, "
-        f"{_SHAPES[measured['noise_shape']]}",
-        f"Grey values: × {measured['gain']:.4g} {measured['offset']:+.4g}",
-    ]

@@ -47,6 +47,7 @@ from napari_geosr.operations.pinn_sim.config import (
     require_memory,
 )
 from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.config import current_recipe
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
 from napari_geosr.operations.sim.frame_checks import check_plane, usable_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
@@ -189,7 +190,9 @@ class _StackFit(ObjectFit):
             **self.config.decisive(),
         }
         if self.state is not None:
-            _require_same(self.state["of"], self.of)
+            before = self.state["of"]
+            recipe = current_recipe(before.get("recipe"))
+            _require_same({**before, "recipe": recipe}, self.of)
         self.plane = usable_plane(self.frames)
         self.estimate = yield from estimate_steps(
             self.frames, self.settings, plane=self.plane, should_stop=should_stop
@@ -206,7 +209,7 @@ class _StackFit(ObjectFit):
                 )
             )
             self.steps = self.config.steps
-            if self.config.recipe == "ours":
+            if self.config.recipe == "refine":
                 self.steps = yield from choose_network_steps(
                     *self._plane(block, self.estimate),
                     self.iterations,

@@ -87,7 +87,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
     upscale_factor: UpscaleFactor = 2
     iterations: Iterations = None
     tv: TotalVariation = 0.0
-    recipe: Recipe = "ours"
+    recipe: Recipe = "refine"
     steps: NetworkSteps = 200
     features: NetworkWidth = 16
     patterns_after: PatternsAfter = 200

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.machine.memory_budget import MemoryBudget
@@ -80,13 +80,28 @@ TotalVariation = Annotated[
         "suits noisy frames.",
     ),
 ]
+
+
+def current_recipe(value: object) -> object:
+    """Return a recipe by its current name; ``refine`` was called ``ours`` before."""
+    return "refine" if value == "ours" else value
+
+
 Recipe = Annotated[
-    Literal["ours", "published"],
+    Literal["refine", "published"],
+    BeforeValidator(current_recipe),
     Field(
-        title="Recipe",
-        description="Recipe for pinn. ours: start from joint-rl, and stop when the "
-        "prediction of held-out photons no longer improves; published: start from the "
-        "frames alone and run all steps, as Burns and Liu (2023) do.",
+        title="Fitting",
+        description="How the network is fitted (pinn). refine: start from the result "
+        "of joint-rl, and stop when the prediction of held-out photons no longer "
+        "improves; published: start from the frames alone and run all steps, as Burns "
+        "and Liu (2023) do.",
+        json_schema_extra={
+            "titles": {
+                "refine": "refine joint-rl",
+                "published": "as published",
+            }
+        },
     ),
 ]
 NetworkSteps = Annotated[
@@ -282,7 +297,7 @@ class SimConfig(FramesConfig):
         description="joint-rl: joint Richardson–Lucy of all frames (best quality); "
         "wiener: Wiener-SIM (fastest); widefield: mean of the frames, for comparison; "
         "pinn: untrained physics-informed network, which corrects joint-rl (slow).",
-        json_schema_extra={"titles": {**METHOD_TITLES}},
+        json_schema_extra={"titles": {**METHOD_TITLES, "pinn": "Network (pinn)"}},
     )
     upscale_factor: UpscaleFactor = 2
     regularisation: float | None = Field(
@@ -310,7 +325,7 @@ class SimConfig(FramesConfig):
     )
     iterations: Iterations = None
     tv: TotalVariation = 0.0
-    recipe: Recipe = "ours"
+    recipe: Recipe = "refine"
     steps: NetworkSteps = 200
     features: NetworkWidth = 16
     patterns_after: PatternsAfter = 200

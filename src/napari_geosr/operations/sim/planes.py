@@ -201,7 +201,7 @@ def _network_steps(
         patterns.shape, patterns.n_frames, n_terms(patterns), otf, config, device
     )
     steps = config.steps
-    if config.recipe == "ours":
+    if config.recipe == "refine":
         steps = yield from choose_network_steps(
             block, patterns, otf, config, iterations, device, should_stop
         )
