@@ -320,11 +320,48 @@ def test_late_updates_of_the_plot_are_made_up_for(qtbot):
     view._lasso = [(0.0, 0.0)]
     view.set_axes(PlotAxis("x", np.arange(9.0)), PlotAxis("y", np.arange(9.0)))
     view.set_colours(np.ones((9, 4)))
-    for late, expected in ((0.0, 16), (10.0, 6), (30.0, -14), (5_000.0, 16 - 48)):
+    for late, expected in ((0.0, 15), (10.0, 5), (30.0, -15), (5_000.0, 15 - 48)):
         view._due = time.perf_counter() - late / 1000
         view._follow_lasso()
         left = 1000 * (view._due - view.updated)
         assert left == pytest.approx(expected, abs=2), late
+        assert view.late == pytest.approx(late, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("late", "past", "is_drawn"),
+    [
+        (0.0, 50.0, True),
+        (0.0, 10.0, False),  # too soon after the last picture
+        (10.0, 50.0, False),  # the plot has to catch up
+        (10.0, 150.0, True),  # no longer: the picture must not stand still
+    ],
+)
+def test_the_plot_catches_up_before_the_next_picture(
+    qtbot, monkeypatch, late, past, is_drawn
+):
+    monkeypatch.setattr(PicturePace, "wait", property(lambda _: 20.0))
+    view = ScatterView()
+    qtbot.addWidget(view)
+    found, drawn = PicturePace(view, view), []
+    found.due.connect(lambda: drawn.append(True))
+    view._late = late
+    found._drawn_at = time.perf_counter() - past / 1000
+    found.follow()
+    assert bool(drawn) is is_drawn
+    assert found.is_waiting is not is_drawn
+
+
+def test_the_number_of_selected_pores_is_right_at_the_end_of_a_stroke(qtbot, dock):
+    """While the lasso is drawn, the number is updated less often than the plot."""
+    lasso, plot, texts = Lasso(dock), dock.result.plot, set()
+    lasso.marked.changed.connect(lambda: texts.add(plot.summary.text()))
+    lasso.begin()
+    lasso.go_on(1.0)
+    assert 1 < len(texts) < len(lasso.changes)
+    lasso.end()
+    assert plot.summary.text().startswith(f"{lasso.marked.count} of 512 pores")
+    lasso.check_agreement()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Signal
+from qtpy.QtCore import QRectF, QSignalBlocker, QSize, QTimer, Signal
 from qtpy.QtGui import QColor, QLinearGradient, QPainter
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -70,6 +70,9 @@ _FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
 #: Shorter example for the field in a narrow dock.
 _SHORT_EXAMPLE = "d>20um & sphericity<0.6"
+#: Milliseconds between updates of the number of selected pores while the lasso is
+#: drawn; each of them lays out the dock again.
+_COUNT_INTERVAL = 100
 _SCATTER = (
     "One point per pore. Draw around points to select their pores in the viewer and "
     "in the table; Shift adds to the selection, Alt removes from it. Click a point to "
@@ -193,12 +196,17 @@ class PorePlot(QWidget):
             "Selection", "Number and share of the selected pores."
         )
         self.only_selected = QCheckBox("List only selected pores")
+        self._count_timer = QTimer(self)
+        self._count_timer.setSingleShot(True)
+        self._count_timer.setInterval(_COUNT_INTERVAL)
+        self._count_timer.timeout.connect(self._show_count)
         self._describe()
         self._lay_out()
         for menu in (self.x, self.y):
             menu.currentIndexChanged.connect(self._on_axis)
         self.outline.toggled.connect(self.outlineRequested)
         self.scatter.encircled.connect(lambda mask: self._marked.set_mask(mask))
+        self.scatter.lassoEnded.connect(self._show_count)
         self.scatter.pointChosen.connect(lambda row: self.labelChosen.emit(row + 1))
         self.expression.returnPressed.connect(self.apply_expression)
         self.select.clicked.connect(self.apply_expression)
@@ -307,11 +315,20 @@ class PorePlot(QWidget):
 
     def _show_marked(self) -> None:
         """Highlight the selected points, and show their number."""
-        report, mask = self._report, self._marked.mask
+        mask = self._marked.mask
         if self._filtered is not None and not np.array_equal(mask, self._filtered):
             self._show_note("")  # the note is about an earlier selection
             self._filtered = None
         self.scatter.set_mask(mask)
+        if not self.scatter.is_drawing:
+            self._show_count()
+        elif not self._count_timer.isActive():
+            self._count_timer.start()
+
+    def _show_count(self) -> None:
+        """Show the number of selected pores, and their share of the pore volume."""
+        self._count_timer.stop()
+        report, mask = self._report, self._marked.mask
         count, total = self._marked.count, len(mask)
         self.save.setEnabled(count > 0)
         text = f"{_spaced(count)} of {_spaced(total)} pores selected"

@@ -21,6 +21,9 @@ _LONGEST_WAIT = 100.0
 #: Shortest time in milliseconds without a change after which a pending picture is
 #: drawn.
 _PAUSE = 50
+#: Time in milliseconds by which an update of the plot may be late if the picture is to
+#: be drawn with it.
+_ON_TIME = 4.0
 #: If redrawing the picture lengthens a frame by at most this many milliseconds,
 #: delaying it brings no benefit, e.g. because all frames last until the screen is
 #: refreshed.
@@ -108,8 +111,11 @@ class PicturePace(QObject):
             self._is_watching = True
         if self._began is None:
             self._began, self._has_picture = self._scatter.updated, False
-        left = self.wait - 1000 * (time.perf_counter() - self._drawn_at)
-        if left <= 0:
+        wait, past = self.wait, 1000 * (time.perf_counter() - self._drawn_at)
+        left = wait - past
+        # After a slow frame with the picture, the plot catches up first.
+        is_on_time = self._scatter.late <= _ON_TIME or past >= _LONGEST_WAIT
+        if wait == 0 or (left <= 0 and is_on_time):
             self._draw()
         else:
             self._is_waiting = True

@@ -52,9 +52,9 @@ _RADII = ((2_000, 3), (20_000, 2))
 _REACH = 8.0
 #: Minimum mouse movement, in pixels, that starts a lasso.
 _DRAG = 5.0
-#: Milliseconds between updates of the selection while the lasso is drawn (one screen
-#: frame).
-_UPDATE_INTERVAL = 16
+#: Milliseconds between updates of the selection while the lasso is drawn: a little less
+#: than one screen frame at 60 frames per second, to make up for late timers.
+_UPDATE_INTERVAL = 15
 #: Maximum lag of updates, in milliseconds, that is made up for: after a slow frame, the
 #: next updates follow at shorter intervals.
 _LAG = 48
@@ -98,6 +98,7 @@ class ScatterView(Chart):
         self._timer.setSingleShot(True)
         #: When the last update began, and when the next one is due.
         self._updated = self._due = 0.0
+        self._late = 0.0
         self._timer.timeout.connect(self._follow_lasso)
         self.refresh()
 
@@ -127,6 +128,10 @@ class ScatterView(Chart):
             self._bins = tuple(
                 scale.bins(p[self._drawn])
                 for p, scale in zip(self._positions, self._scales, strict=True)
+            )
+            self._highest = tuple(
+                max(int(np.bincount(bins, minlength=BINS).max()), 1)
+                for bins in self._bins
             )
         self.refresh()
 
@@ -158,6 +163,11 @@ class ScatterView(Chart):
         """Time when the last update of the lasso began, from `time.perf_counter`."""
         return self._updated
 
+    @property
+    def late(self) -> float:
+        """Time in milliseconds by which the last update of the lasso was late."""
+        return self._late
+
     def point_of(self, row: int) -> QPointF:
         """Return the position of a point in pixels of the widget."""
         self._plot_width()  # updates the layout of a plot not shown yet
@@ -186,7 +196,8 @@ class ScatterView(Chart):
         self.plot.setRange(xRange=horizontal.whole, yRange=vertical.whole, padding=0)
         self._image = QGraphicsPixmapItem()
         self._outline = QGraphicsPathItem()
-        self._outline.setPen(line_pen(self.text_color, style=Qt.PenStyle.DashLine))
+        # Wide or dashed lines would take Qt several milliseconds per frame.
+        self._outline.setPen(line_pen(self.text_color, width=1))
         shade = QColor(self.text_color)
         shade.setAlpha(90)
         self._strips = [self._strip(shade) for _ in range(2)]
@@ -266,10 +277,10 @@ class ScatterView(Chart):
         """Draw the selected points over the others."""
         if not self._is_drawn or self._canvas is None:
             return
-        chosen = self._mask[self._drawn]
+        chosen = np.flatnonzero(self._mask.take(self._drawn))
         # Grow the discs from all centres together, because many points share a pixel.
         middles = np.zeros(len(self._canvas), bool)
-        middles[self._places[chosen]] = True
+        middles[self._places.take(chosen)] = True
         covered = middles.copy()
         for step in self._disc():
             if step > 0:
@@ -285,14 +296,13 @@ class ScatterView(Chart):
         # memory.
         self._image.setPixmap(QPixmap.fromImage(image.copy()))
         for strip, axis in zip(self._own_strips, (0, 1), strict=True):
-            strip.setVisible(bool(chosen.any()))
-            strip.setPath(self._bars(axis, self._bins[axis][chosen]))
+            strip.setVisible(chosen.size > 0)
+            strip.setPath(self._bars(axis, self._bins[axis].take(chosen)))
 
     def _bars(self, axis: int, bins: AnyArray) -> Any:
         """Return the outline of a histogram in the strip beyond the points."""
         scale, other = self._scales[axis], self._scales[1 - axis]
-        highest = np.bincount(self._bins[axis], minlength=BINS).max()
-        counts = np.bincount(bins, minlength=BINS) / max(int(highest), 1)
+        counts = np.bincount(bins, minlength=BINS) / self._highest[axis]
         edges = np.linspace(scale.low, scale.high, BINS + 1)
         along = np.repeat(edges, 2)
         room = 0.95 * STRIP * (other.high - other.low)
@@ -372,6 +382,7 @@ class ScatterView(Chart):
     def _follow_lasso(self) -> None:
         """Draw the lasso, and select the points inside."""
         self._updated = now = time.perf_counter()
+        self._late = 1000 * (now - self._due)
         self._due = max(self._due, now - _LAG / 1000) + _UPDATE_INTERVAL / 1000
         self._draw_lasso()
         self._apply_lasso()
@@ -416,7 +427,7 @@ class ScatterView(Chart):
         painter.drawPolygon(QPolygonF([QPointF(*c) for c in zip(x, y, strict=True)]))
         painter.end()
         filled = load_pyqtgraph().functions.ndarray_from_qimage(image).reshape(-1) > 0
-        rows: AnyArray = self._drawn[filled[self._flat]]
+        rows: AnyArray = self._drawn[filled.take(self._flat)]
         return rows
 
     def _choose_bar(self, axis: int, place: tuple[float, float]) -> None:
