@@ -39,21 +39,21 @@ of these cases, the noise was correlated between voxels. The measurement of such
 in images and the ranking were then improved on [other
 images](evidence/ranking.md#images). Four rules were first developed with knowledge of
 these scans (named in brackets): for small, uncertain gains (membranes), for pores
-hidden by noise in the scan itself (banana and pollen with 20 and 40 % noise), for correlated
-noise added to white noise (beads, pollen, membranes), and for the margin by which
-non-local means must be better than the best network if noise is correlated (all scans).
-A fifth rule followed: a network that would change the number of pores, or let small
-structures fade, is also tested at lower [strengths](ranking.md#interval-and-choice).
-With this rule, *auto* is 1.32 dB above the best classical filter for pollen with 40 %
-noise correlated in the plane (0.34 dB below it before). The rule changes two of the 135
-cases with added noise; in both, *auto* uses `ct-denoise` at strength 0.9. The tables
-show the result after these changes.
+hidden by noise in the scan itself (banana and pollen with 20 and 40 % noise), for
+correlated noise added to white noise (beads, pollen, membranes), and for the margin by
+which non-local means must be better than the best network if noise is correlated (all
+scans). A fifth rule followed: a network that would change the number of pores, or let
+small structures fade, is also tested at lower
+[strengths](ranking.md#interval-and-choice). With this rule, *auto* is 1.32 dB above the
+best classical filter for pollen with 40 % noise correlated in the plane (0.34 dB below
+it before). The rule changes two of the 135 cases with added noise; in both, *auto* uses
+`ct-denoise` at strength 0.9. The tables show the result after these changes.
 
 The third and the fourth rule were then tested on regions that had not been used, with
-other noise of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen
-and beads. In these 18 cases, *auto* was 0.68 dB above the best classical filter on
-average. *auto* was more than 0.2 dB below this filter in three cases (0.76 dB at
-worst). All three are scans of beads with 10 % added noise, in which the scan's own
+other noise of 5 and 10 % (`--other`): another frame of the membranes, and other regions
+of pollen and beads. In these 18 cases, *auto* was 0.68 dB above the best classical
+filter on average. *auto* was more than 0.2 dB below this filter in three cases (0.76 dB
+at worst). All three are scans of beads with 10 % added noise, in which the scan's own
 noise is more than half as strong as the added noise.
 
 ## How to read the tables

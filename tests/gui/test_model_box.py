@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from napari_geosr.core.noise import Noise
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.choices import StrengthSlider
@@ -39,9 +41,38 @@ def test_the_strength_of_the_ranking_is_proposed(qtbot):
     )
     box.set_ranking(Ranking(rows, "ct-denoise", "", Noise(10.0, 100.0)))
     assert (box.model(), slider.value()) == ("ct-denoise", 0.8)
-    assert slider.value_label.text() == "0.80"
+    assert slider.value_label.text() == "0.80 (proposed)"
+    assert "at strength 1" in slider.value_label.toolTip()
     box.set_model("foam-denoise")
     assert slider.value() == 1.0
-    slider.slider.setValue(slider.slider.maximum())  # a strength chosen by the user
-    box.set_model("ct-denoise")
-    assert slider.value() == 2.0
+    assert slider.value_label.text() == "1.00"
+
+
+@pytest.mark.parametrize("value", [1.0, 2.0])
+def test_a_strength_chosen_by_the_user_is_kept(qtbot, value):
+    slider, changes = StrengthSlider(), []
+    qtbot.addWidget(slider)
+    slider.set_card(zoo.find("ct-denoise").card)
+    slider.propose(0.8)
+    slider.slider.setValue(0)
+    slider.slider.setValue(round(value * slider.slider.maximum() / 2))
+    slider.propose(1.0)  # for another model
+    slider.propose(0.8)
+    assert slider.value() == value
+    assert "proposed" not in slider.value_label.text()
+    slider.changed.connect(lambda: changes.append(slider.value()))
+    slider.accept_proposal()
+    slider.accept_proposal()
+    assert changes == [0.8]
+
+
+def test_a_ranking_after_the_run_changes_neither_model_nor_strength(qtbot):
+    box, slider = ModelBox(), StrengthSlider()
+    qtbot.addWidget(box)
+    qtbot.addWidget(slider)
+    box.strengthProposed.connect(slider.propose)
+    slider.set_card(box.card())
+    box.set_user_choice(True)
+    row = RankingEntry("ct-denoise", "", 1.0, 8.0, (1.0, 9.0), run_strength=0.8)
+    box.set_ranking(Ranking((row,), "ct-denoise", "", Noise(10.0, 100.0)))
+    assert slider.value() == 1.0

@@ -206,7 +206,7 @@ def _ranking_table(ranking: Ranking) -> Any:
 
 def _fitted_strength(row: RankingEntry) -> str:
     if row.run_strength != 1:
-        return f"{row.run_strength:.2f}"
+        return f"strength {row.run_strength:g}"
     return "" if row.strength is None else f"{row.strength:.2f}"
 
 

@@ -31,6 +31,7 @@ from napari_geosr.operations.restore.ranking import (
     RankConfig,
     Ranking,
     RankingEntry,
+    choice,
     rank_steps,
 )
 from napari_geosr.operations.restore.ranking.choice import with_choice
@@ -503,6 +504,43 @@ def test_a_network_that_removes_structures_runs_at_a_lower_strength(
     after = np.square(np.asarray(result.data) - truth).mean()
     assert row.gain == pytest.approx(10 * np.log10(before / after), abs=0.7)
     assert result.provenance[-1]["settings"]["strength"] == 0.8
+
+
+@pytest.mark.parametrize(("strength", "lower"), [(1.0, True), (0.5, False)])
+def test_the_users_own_strength_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, strength: float, lower: bool
+) -> None:
+    asked: list[bool] = []
+
+    def rank(*_args: Any, lower_strengths: bool, **_more: Any) -> Any:
+        asked.append(lower_strengths)
+        raise Cancelled("stopped")
+        yield
+
+    monkeypatch.setattr(choice, "rank_steps", rank)
+    config = RestoreConfig(model="auto", strength=strength)
+    with pytest.raises(Cancelled):
+        run_to_end(choice.choose_steps(scanned(0.3)[0], config))
+    assert asked == [lower]
+
+
+def test_channels_are_restored_at_their_lowest_strength() -> None:
+    noise, rankings = Noise(10.0, 100.0), []
+    for strengths in ((0.9, 1.0), (1.0, 0.8)):
+        rows = tuple(
+            RankingEntry(name, "", 1.0, gain, (1.0, 9.0), run_strength=strength)
+            for name, gain, strength in zip(
+                ("ct-denoise", "fluo-denoise"), (9.0, 5.0), strengths, strict=True
+            )
+        )
+        rankings.append(Ranking(rows, "ct-denoise", "", noise))
+    for order in (rankings, rankings[::-1]):
+        found, text = choice._best_on_average(order)
+        assert found.choice == "ct-denoise"
+        assert found.chosen.run_strength == 0.9
+        assert "The strength is 0.9 in all channels." in text
+    found, text = choice._best_on_average([replace(rankings[1]), rankings[1]])
+    assert (found.chosen.run_strength, text) == (1.0, "")
 
 
 def test_a_gain_that_may_be_a_great_loss_is_told_in_words() -> None:

@@ -177,7 +177,8 @@ class ModelBox(QWidget):
             # running.
             self._is_user_choice = ranking.upscale_factor > 1
         self._fill(keep=chosen)
-        self._propose_strength()
+        if chosen is not None:
+            self._propose_strength()
 
     def set_model(self, name: str) -> None:
         """Choose a model by name or path, opening it if it is not listed yet.

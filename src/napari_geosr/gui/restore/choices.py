@@ -92,6 +92,13 @@ def point_axes(layer: Layer) -> str:
     return "".join(letter for letter in "TC" if letter in axes)
 
 
+#: Tool tip of a strength that was found for the scan.
+_PROPOSED = (
+    "Strength proposed for this scan: at strength 1, the model would change the number "
+    "of pores or let small structures fade."
+)
+
+
 class StrengthSlider(QWidget):
     """Edits `strength` of `RestoreConfig`, for filters and noise-bounded models.
 
@@ -107,7 +114,7 @@ class StrengthSlider(QWidget):
         super().__init__(parent)
         field = RestoreConfig.model_fields["strength"]
         self._is_offered = False
-        self._proposed = 1.0
+        self._proposed, self._is_user_choice = 1.0, False
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, 2 * _STEPS)
         self.slider.setValue(_STEPS)
@@ -131,8 +138,8 @@ class StrengthSlider(QWidget):
         return self.slider.value() / _STEPS if self._is_offered else 1.0
 
     def set_value(self, strength: float) -> None:
-        """Show a strength."""
-        self._proposed = strength
+        """Show a strength that the user has not chosen, such as the default."""
+        self._proposed, self._is_user_choice = strength, False
         with QSignalBlocker(self.slider):
             self.slider.setValue(round(strength * _STEPS))
         self._show_value()
@@ -140,10 +147,16 @@ class StrengthSlider(QWidget):
     def propose(self, strength: float) -> None:
         """Show the strength found for a scan, unless the user has moved the slider."""
         is_new = strength != self._proposed
-        if is_new and self.slider.value() == round(self._proposed * _STEPS):
+        self._proposed = strength
+        if is_new and not self._is_user_choice:
             self.set_value(strength)
             self.changed.emit()
-        self._proposed = strength
+
+    def accept_proposal(self) -> None:
+        """Show the strength proposed last instead of the user's own."""
+        if self._is_user_choice:
+            self.set_value(self._proposed)
+            self.changed.emit()
 
     def set_card(self, card: ModelCard | None) -> None:
         """Enable the slider for noise-bounded models and filters."""
@@ -157,8 +170,12 @@ class StrengthSlider(QWidget):
         return self._is_offered
 
     def _on_moved(self, _value: int) -> None:
+        self._is_user_choice = True
         self._show_value()
         self.changed.emit()
 
     def _show_value(self) -> None:
-        self.value_label.setText(f"{self.slider.value() / _STEPS:.2f}")
+        is_proposed = self._proposed != 1 and not self._is_user_choice
+        text = f"{self.slider.value() / _STEPS:.2f}"
+        self.value_label.setText(f"{text} (proposed)" if is_proposed else text)
+        self.value_label.setToolTip(_PROPOSED if is_proposed else self.slider.toolTip())

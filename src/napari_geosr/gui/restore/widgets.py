@@ -152,6 +152,7 @@ class RestoreWidgets(Dock):
         self.strength = StrengthSlider()
         self.model_box.strengthProposed.connect(self.strength.propose)
         self.verdict_panel = VerdictPanel(viewer)
+        self.verdict_panel.find_button.clicked.connect(self.strength.accept_proposal)
         self.verdict = self.verdict_panel.message
         self.finished_part_row = FinishedPartRow()
         self.job_row = JobRow(viewer, "restore", self)

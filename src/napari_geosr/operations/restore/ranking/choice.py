@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.noise import Noise
@@ -120,13 +121,20 @@ def _rank_steps(
         sharpness=_sharpness_of_auto(config),
     )
     of: dict[str, object] = {"only_bounded": True} if only_bounded else {}
+    if config.strength != 1:  # the user's own strength is used
+        of["lower_strengths"] = False
     if config.upscale_factor > 1:
         of = settings.upscaling_settings()
     kept = kept or MeasurementStore()
     ranking = find_ranking(kept, volume, **of)
     if ranking is None:
         ranking = yield from rank_steps(
-            volume, settings, should_stop, noise=noise, only_bounded=only_bounded
+            volume,
+            settings,
+            should_stop,
+            noise=noise,
+            only_bounded=only_bounded,
+            lower_strengths=config.strength == 1,
         )
         kept.keep("ranking", ranking, **of)
     return ranking
@@ -243,15 +251,35 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
         for ranking in rankings
     }
     best = max(gains, key=lambda name: gains[name])
-    ranking = next(each for each in rankings if each.choice == best)
+    ranking, remark = _with_lowest_strength(best, rankings)
     if len(gains) == 1 or best == NONE:
-        return ranking, ""
+        return ranking, remark
     means = ", ".join(
         f"{name} {signed_text(gain, 1)} dB"
         for name, gain in gains.items()
         if name != NONE
     )
-    return ranking, f" Expected gains, on average: {means}."
+    return ranking, f" Expected gains, on average: {means}.{remark}"
+
+
+def _with_lowest_strength(
+    name: str, rankings: Sequence[Ranking]
+) -> tuple[Ranking, str]:
+    """Return a ranking that chose a model, and a remark on the common strength.
+
+    The strength is the lowest of all channels, because at a higher one the model would
+    remove structures of the channel for which this strength was found.
+    """
+    ranking = next(each for each in rankings if each.choice == name)
+    rows = [row for each in rankings for row in each.rows if row.name == name]
+    lowest = min(row.run_strength for row in rows)
+    if lowest == 1:
+        return ranking, ""
+    own = tuple(
+        replace(row, run_strength=lowest) if row.name == name else row
+        for row in ranking.rows
+    )
+    return replace(ranking, rows=own), f" The strength is {lowest:g} in all channels."
 
 
 def _gain(name: str, ranking: Ranking) -> float:

@@ -62,7 +62,7 @@ def lost_sizes(
         if size is not None:
             kept = f"of more than {size} voxels" if size else "of all tested sizes"
             return text, (
-                f"{row.name} is expected to gain {loss:.1f} dB less, but keeps "
+                f"{row.label} is expected to gain {loss:.1f} dB less, but keeps "
                 f"{lost.objects} {kept}."
             )
     return text, ""

@@ -18,6 +18,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
     run_known_blocks,
 )
 from napari_geosr.operations.restore.verdict.pore_findings import (
+    doubtful_pores,
     faded_structures,
     lost_small_pores,
     wrong_pores,
@@ -155,15 +156,16 @@ class PoreTests:
     ----------
     volume : Volume
     setup : TrialSetup
-    at_strength : callable
-        Computes the row of a candidate for another strength.
+    at_strength : callable or None
+        Computes the row of a candidate for another strength; None if no other strength
+        may be used.
     found : dict
         Tests by name and strength of the candidate.
     """
 
     volume: Volume
     setup: TrialSetup
-    at_strength: Callable[[RankingEntry, float], RankingEntry]
+    at_strength: Callable[[RankingEntry, float], RankingEntry] | None
     found: dict[tuple[str, float], KnownBlockTest] = field(default_factory=dict)
 
     @cached_property
@@ -194,12 +196,12 @@ class PoreTests:
         result has faults at all tested strengths.
         """
         bounded = row.model is not None and row.model.card.noise_bound is not None
-        if not bounded or row.run_strength != 1:
+        if self.at_strength is None or not bounded or row.run_strength != 1:
             return None
         for strength in _LOWER_STRENGTHS:
             trial = replace(row, run_strength=strength)
             try:
-                if self.wrong_pores(trial) or self.fading(trial):
+                if self._has_faults(trial):
                     continue
                 return self.at_strength(row, strength)
             except Cancelled:
@@ -207,6 +209,12 @@ class PoreTests:
             except GeoSRError:  # the other models remain candidates
                 return None
         return None
+
+    def _has_faults(self, row: RankingEntry) -> bool:
+        """Return whether a result would lose, invent or perhaps change pores."""
+        test = self.test(row)
+        is_doubtful = test is not None and bool(doubtful_pores(row.name, test))
+        return is_doubtful or bool(self.wrong_pores(row) or self.fading(row))
 
     def test(self, row: RankingEntry) -> KnownBlockTest | None:
         """Return the test of a candidate on known blocks; None if it is not tested."""

@@ -74,6 +74,7 @@ def rank_steps(
     second: Volume | None = None,
     also: Sequence[Model] = (),
     only_bounded: bool = False,
+    lower_strengths: bool = True,
 ) -> Generator[Step, None, Ranking]:
     """Rank models, classical filters and the unchanged scan.
 
@@ -100,6 +101,9 @@ def rank_steps(
         Further denoisers to compare, such as one that has just been trained.
     only_bounded : bool
         Whether to compare only denoisers with changes that are limited by the noise.
+    lower_strengths : bool
+        Whether a network that would remove structures of the scan at strength 1 may be
+        ranked at a lower strength.
 
     Yields
     ------
@@ -179,7 +183,7 @@ def rank_steps(
         )
         return replace(entry, run_strength=strength)
 
-    tests = PoreTests(volume, setup, at_strength)
+    tests = PoreTests(volume, setup, at_strength if lower_strengths else None)
     rows = without_harmful(rows, noise, tests.wrong_pores, tests.faultless, skipped)
     rows = without_fading(rows, noise, tests.fading, tests.faultless, skipped)
     ranking = _ranking(rows, noise, skipped, began)

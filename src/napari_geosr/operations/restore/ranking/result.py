@@ -78,6 +78,13 @@ class RankingEntry:
     run_strength: float = 1.0
 
     @property
+    def label(self) -> str:
+        """The name, with the strength of the run if it is not 1."""
+        if self.run_strength == 1:
+            return self.name
+        return f"{self.name} (strength {self.run_strength:g})"
+
+    @property
     def is_clearly_better(self) -> bool:
         """Whether the gain is positive even at the lower limit of its interval."""
         return self.interval[0] > 0

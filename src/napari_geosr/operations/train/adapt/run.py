@@ -229,7 +229,7 @@ def better_model_steps(
     if ours is None or best.model is None or best.gain < ours.gain + _MIN_LEAD:
         return ""
     return (
-        f"On this scan, {best.name} is expected to gain more: {best.gain_text} over "
+        f"On this scan, {best.label} is expected to gain more: {best.gain_text} over "
         f"the unchanged scan; {ours.name}: {ours.gain_text}."
     )
 
