@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def typeset(text: str) -> str:
@@ -18,6 +20,44 @@ def typeset(text: str) -> str:
         else re.sub(r"(?<![\w.–/-])-(?=\.?\d)", "\N{MINUS SIGN}", part)
         for part in re.split(r"(`[^`]*`|^ {4}.*$)", text, flags=re.MULTILINE)
     )
+
+
+def section(document: Path, name: str) -> str:
+    """Return the text between the marks of `replace_section`; empty without them."""
+    text = document.read_text(encoding="utf-8") if document.exists() else ""
+    _, _, rest = text.partition(f"<!-- {name} -->")
+    inside, mark, _ = rest.partition(f"<!-- end of {name} -->")
+    return inside.strip() if mark else ""
+
+
+def merged_tables(old: str, new: str, place: Callable[[Sequence[str]], Any]) -> str:
+    """Add the lines of an earlier table that a new one lacks.
+
+    Parameters
+    ----------
+    old, new : str
+        Tables with the same columns; `old` may be empty.
+    place : callable
+        Returns the position of a line, given its cells. Lines are the same if their
+        positions are equal.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of columns differ.
+    """
+
+    def rows(table: str) -> dict[Any, str]:
+        lines = table.splitlines()[2:]
+        return {
+            place([c.strip() for c in line.split("|")[1:-1]]): line for line in lines
+        }
+
+    head = new.splitlines()[:2]
+    if old and old.splitlines()[1] != head[1]:
+        raise ValueError("the tables have different numbers of columns")
+    found = rows(old) | rows(new)
+    return "\n".join([*head, *(found[key] for key in sorted(found))])
 
 
 def replace_section(document: Path, name: str, text: str) -> None:

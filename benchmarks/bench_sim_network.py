@@ -1,17 +1,19 @@
 """Structured illumination: the untrained network and joint Richardson–Lucy.
 
     python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
-        [--parts curve methods published] [--kinds linear] [--snrs 5 20]
-        [--out docs/evidence/sim.md]
+        [--parts curve methods published] [--kinds linear] [--structures er rings]
+        [--snrs 5 20] [--out docs/evidence/sim.md]
 
 Every row is appended to a file, so an interrupted run can be resumed. When the time is
-over, the tables are written from the available rows. Frames are small (64 × 64 pixels;
-nonlinear: 48 × 48), and all methods are given the true patterns, so that only the
-reconstructions are compared. Times are CPU times in seconds on one core. For the
-comparison at equal time, Richardson–Lucy is run for the time of 200 steps of the
-network (but at most 1000 iterations, the largest number that can be set), and the
-network for the time of Richardson–Lucy. Widefield and Wiener-SIM are computed in closed
-form, so more time does not change them.
+over, the tables are written from the available rows; a document keeps the lines of its
+tables for which the file has no rows. Frames are small (64 × 64 pixels; nonlinear:
+48 × 48), and all methods are given the true patterns, so that only the reconstructions
+are compared. Times are CPU times in seconds on one core. For the comparison at equal time,
+Richardson–Lucy is run for the time of 200 steps of the network (but at most 1000
+iterations, the largest number that can be set), and the network for the time of
+Richardson–Lucy. With nonlinear frames, a step takes so long that the published recipe
+is evaluated only at equal time and after 200 steps. Widefield and Wiener-SIM are
+computed in closed form, so more time does not change them.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +30,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from _document import replace_section
+from _sim_network_tables import (
+    CURVES,
+    JUDGED,
+    MOST,
+    SEEDS,
+    STEPS,
+    Case,
+    Figures,
+    Row,
+    Table,
+    read,
+    write_tables,
+)
 from bench_sim import (
     BORDER,
     CUT_OFF,
@@ -55,43 +69,17 @@ from napari_geosr.physics.illumination.simulation import (
     STRUCTURES,
     simulate_frames,
 )
-from napari_geosr.sim.joint_rl import best_iterations
+from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations
 from napari_geosr.sim.noise import frame_noise
 
 Array = npt.NDArray[np.floating]
-#: Numbers of steps after which the network is evaluated.
-STEPS = (200, 500, 1000)
-#: Largest number of iterations of Richardson–Lucy that the program accepts.
-MOST = 1000
-SEEDS = (0, 1, 2)
+#: Numbers of steps after which the published recipe is evaluated. A step takes far
+#: longer with nonlinear frames.
+PUBLISHED_STEPS = {"linear": STEPS, "nonlinear": STEPS[:1]}
 #: For each kind: edge of the frames and upscale factor.
 SIZES = {"linear": (64, 2), "nonlinear": (48, 4)}
 #: Cases in which the published recipe is run first.
 FIRST = (("linear", "filaments", 5), ("linear", "filaments", 20), ("linear", "er", 20))
-#: Smallest difference in PSNR (dB) that counts in the verdict.
-MARGIN = 0.5
-
-#: Cases (illumination, structure, SNR) of the curves of Richardson–Lucy.
-CURVES = (
-    *itertools.product(("linear",), STRUCTURES, (5, 20, 50)),
-    *itertools.product(("nonlinear",), STRUCTURES, (5, 20)),
-)
-#: Numbers of iterations after which Richardson–Lucy is evaluated, for the curves.
-JUDGED = (100, 300, MOST)
-
-#: Illumination, structure, SNR and seed.
-Case = tuple[str, str, int, int]
-#: Correlation, PSNR, resolution (or None), seconds, and numbers of steps.
-Figures = Mapping[str, float | None]
-
-
-class Row(NamedTuple):
-    """One line of the file of rows."""
-
-    case: Case
-    part: str
-    method: str
-    figures: Figures
 
 
 class Scene:
@@ -113,6 +101,7 @@ class Scene:
         )
         self.otf = made.otf
         self.truth = target(made, self.upscale)
+        self.noise = frame_noise(self.block, self.otf)
 
     def config(self, **settings: object) -> SimConfig:
         return SimConfig.create(threads=1, upscale_factor=self.upscale, **settings)
@@ -130,6 +119,24 @@ class Scene:
         return {"ncc": ncc, "psnr": psnr, "frc": period, "seconds": seconds, **more}
 
 
+class Start(NamedTuple):
+    """Joint Richardson–Lucy with the number of iterations that it chose."""
+
+    fit: JointRichardsonLucy
+    iterations: int
+    figures: Figures
+
+
+def joint_rl(scene: Scene, config: SimConfig) -> Start:
+    """Run joint Richardson–Lucy, including the choice of its iterations."""
+    begun = time.process_time()
+    never = lambda: False  # noqa: E731
+    n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
+    fit = run_to_end(fit_steps(*scene.plane, config, n, shift=scene.noise.shift))
+    seconds = time.process_time() - begun
+    return Start(fit, n, scene.judged(fit.result(), seconds, iterations=n))
+
+
 def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     """Widefield, Wiener-SIM, Richardson–Lucy, and the network that starts from it."""
     for method in ("widefield", "wiener"):
@@ -138,14 +145,11 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
         yield method, scene.judged(image, time.process_time() - begun)
     config = scene.config(method="pinn", recipe="refine", steps=STEPS[-1])
     begun = time.process_time()
+    start, n, found = joint_rl(scene, config)
+    yield "joint-rl", found
     never = lambda: False  # noqa: E731
-    n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
-    start = run_to_end(fit_steps(*scene.plane, config, n))
-    seconds = time.process_time() - begun
-    yield "joint-rl", scene.judged(start.result(), seconds, iterations=n)
     steps = run_to_end(choose_network_steps(*scene.plane, config, n, "cpu", never))
-    noise = frame_noise(scene.block, scene.otf)
-    network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
+    network = frame_fit_of(start, scene.block, scene.patterns, scene.noise, config)
     for last in STEPS:
         with exact_settings(1, gradients=True):
             while network.iteration < min(steps, last):
@@ -157,51 +161,65 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
         yield f"ours-{last}", scene.judged(start.result(), used, steps=steps)
 
 
-def published_rows(scene: Scene, limit: float) -> Iterator[tuple[str, Figures]]:
+def published_rows(
+    scene: Scene, limit: float | None = None
+) -> Iterator[tuple[str, Figures]]:
     """Evaluate the published recipe, and Richardson–Lucy in equal time.
 
     Parameters
     ----------
     scene : Scene
-    limit : float
-        Time of Richardson–Lucy in seconds, after which the recipe is also evaluated.
+    limit : float, optional
+        Time of Richardson–Lucy in seconds, after which the recipe is also evaluated. By
+        default, Richardson–Lucy is run first, and evaluated as well.
     """
     config = scene.config(method="pinn", recipe="published")
-    start = run_to_end(fit_steps(*scene.plane, config, 1))
-    noise = frame_noise(scene.block, scene.otf)
-    network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
-    seconds, equal = 0.0, False
-    for step in range(1, STEPS[-1] + 1):
+    if limit is None:
+        found = joint_rl(scene, config).figures
+        yield "joint-rl", found
+        limit = found["seconds"] or 0.0
+    shift = scene.noise.shift
+    start = run_to_end(fit_steps(*scene.plane, config, 1, shift=shift))
+    network = frame_fit_of(start, scene.block, scene.patterns, scene.noise, config)
+    judged_steps = PUBLISHED_STEPS[scene.kind]
+    seconds, budget, step, equal = 0.0, 0.0, 0, False
+    while step < judged_steps[-1] or (not equal and step < STEPS[-1]):
+        step += 1
         begun = time.process_time()
         with exact_settings(1, gradients=True):
             network.step()
         seconds += time.process_time() - begun
         is_equal = not equal and seconds >= limit
-        if step in STEPS or is_equal:
+        if step in judged_steps or is_equal:
             with exact_settings(1):
                 start.image = network.result()
             found = scene.judged(start.result(), seconds, steps=step)
             if is_equal:
                 equal = True
                 yield "published-equal", found
-            if step in STEPS:
+            if step in judged_steps:
                 yield f"published-{step}", found
         if step == STEPS[0]:
             budget = seconds
+    yield "joint-rl-equal", timed_joint_rl(scene, config, budget)
+
+
+def timed_joint_rl(scene: Scene, config: SimConfig, budget: float) -> Figures:
+    """Evaluate Richardson–Lucy after `budget` seconds, or after `MOST` iterations."""
     begun = time.process_time()
-    fit = run_to_end(fit_steps(*scene.plane, config, 1))
+    fit = run_to_end(fit_steps(*scene.plane, config, 1, shift=scene.noise.shift))
     with exact_settings(1):
         n = 1
         while n < MOST and time.process_time() - begun < budget:
             fit.step()
             n += 1
     used = time.process_time() - begun
-    yield "joint-rl-equal", scene.judged(fit.result(), used, iterations=n)
+    return scene.judged(fit.result(), used, iterations=n)
 
 
 def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     """Evaluate Richardson–Lucy at some iterations, and at the held-out optimum."""
-    noise = frame_noise(scene.block, scene.otf)
+    noise = scene.noise
     variance = noise.weights(scene.block.mean(axis=(0, 1)))
     frames = scene.block.reshape(-1, *scene.block.shape[-2:])
     operator = IlluminationOperator.create(
@@ -240,30 +258,12 @@ def cases() -> list[tuple[Case, str]]:
     return [*order, *first, *[((*key, 0), "curve") for key in CURVES], *rest]
 
 
-def read(path: Path) -> list[Row]:
-    """Return the rows of an earlier run."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text("utf-8").splitlines():
-        values = json.loads(line)
-        kind, structure, snr, seed = values["case"]
-        case = str(kind), str(structure), int(snr), int(seed)
-        rows.append(Row(case, values["part"], values["method"], values["figures"]))
-    return rows
-
-
-def fill(
-    path: Path, minutes: float, parts: Iterable[str], kinds: Iterable[str],
-    snrs: Iterable[int],
-) -> None:  # fmt: skip
-    """Append missing rows until the time is over."""
+def fill(path: Path, minutes: float, wanted: Callable[[Case, str], bool]) -> None:
+    """Append the missing rows that are wanted until the time is over."""
     end = time.monotonic() + 60 * minutes
     done = {(row.case, row.part) for row in read(path)}
     for case, part in cases():
-        if part not in parts or (case, part) in done:
-            continue
-        if case[0] not in kinds or case[2] not in snrs:
+        if (case, part) in done or not wanted(case, part):
             continue
         if time.monotonic() > end:
             print("The time is over; run the same command again to resume.")
@@ -291,154 +291,10 @@ _ROWS: dict[str, Callable[[Scene], Iterator[tuple[str, Figures]]]] = {
 PARTS = (*_ROWS, "published")
 
 
-def _seconds(rows: Iterable[Row], case: Case, method: str) -> float:
-    """Return the time of a method from an earlier row, in seconds."""
-    for row in rows:
-        seconds = row.figures["seconds"]
-        if row.method == method and row.case == case and seconds is not None:
-            return seconds
-    raise SystemExit(f"{method} of {case} has not been run: run 'methods' first")
-
-
-class Table:
-    """Rows of a file, as means over the seeds."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.found: dict[tuple[str, str, int], dict[str, list[Figures]]] = {}
-        for row in rows:
-            methods = self.found.setdefault(row.case[:3], {})
-            methods.setdefault(row.method, []).append(row.figures)
-
-    def cases(self) -> list[tuple[str, str, int]]:
-        """Cases in which the methods have been compared."""
-        grid = itertools.product(KINDS, STRUCTURES, SNRS)
-        return [key for key in grid if "joint-rl" in self.found.get(key, ())]
-
-    def mean(self, key: tuple[str, str, int], method: str, what: str) -> float:
-        """Return the mean over the seeds; NaN for a method that was not run."""
-        found = [f.get(what) for f in self.found[key].get(method, ())]
-        values = [value for value in found if value is not None]
-        return float(np.mean(values)) if values else np.nan
-
-    def seeds(self, key: tuple[str, str, int]) -> int:
-        return len(self.found[key].get("joint-rl", ()))
-
-
-def psnr_table(table: Table) -> str:
-    """Compare the network that starts from Richardson–Lucy with Richardson–Lucy."""
-    lines = [
-        "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
-        "| network `refine`, at most 200 / 500 / 1000 steps | steps chosen "
-        "| network minus Richardson–Lucy | network better? |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for key in table.cases():
-        rl = table.mean(key, "joint-rl", "psnr")
-        ours = [table.mean(key, f"ours-{n}", "psnr") for n in STEPS]
-        ours = [v for v in ours if np.isfinite(v)]
-        gain = ours[-1] - rl
-        verdict = "no" if abs(gain) < MARGIN else "**yes**" if gain > 0 else "**worse**"
-        chosen = sorted(
-            {int(f["steps"] or 0) for f in table.found[key].get(f"ours-{STEPS[0]}", ())}
-        )
-        lines.append(
-            f"| {' | '.join(map(str, key))} | {table.seeds(key)} "
-            f"| {table.mean(key, 'wiener', 'psnr'):.1f} | {rl:.1f} "
-            f"| {' / '.join(f'{v:.1f}' for v in ours)} "
-            f"| {', '.join(map(str, chosen))} | {gain:+.1f} dB | {verdict} |"
-        )
-    return "\n".join(lines)
-
-
-def method_table(table: Table) -> str:
-    """Correlation, resolution in camera pixels, and seconds of every method."""
-    methods = {
-        "widefield": "Widefield",
-        "wiener": "Wiener-SIM",
-        "joint-rl": "joint Richardson–Lucy",
-        f"ours-{STEPS[0]}": f"network `refine`, at most {STEPS[0]} steps",
-    }
-    lines = [
-        f"| illumination | structure | SNR | {' | '.join(methods.values())} |",
-        "|---|---|---|" + "---|" * len(methods),
-    ]
-    for key in table.cases():
-        cells = [
-            f"{table.mean(key, name, 'ncc'):.3f} / {table.mean(key, name, 'frc'):.2f} "
-            f"px / {table.mean(key, name, 'seconds'):.1f} s"
-            for name in methods
-        ]
-        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def published_table(table: Table) -> str:
-    """Return a table of the published recipe and Richardson–Lucy in equal time."""
-    columns = {
-        "joint-rl": "joint Richardson–Lucy",
-        "joint-rl-equal": "joint Richardson–Lucy, same computing time as 200 steps",
-        "published-equal": "`published`, same computing time as Richardson–Lucy",
-        **{f"published-{n}": f"`published`, {n} steps" for n in STEPS},
-    }
-    lines = [
-        f"| illumination | structure | SNR | {' | '.join(columns.values())} |",
-        "|---|---|---|" + "---|" * len(columns),
-    ]
-    for key in table.cases():
-        if "published-200" not in table.found[key]:
-            continue
-        cells = []
-        for name in columns:
-            if name not in table.found[key]:
-                cells.append("")
-                continue
-            cells.append(
-                f"{table.mean(key, name, 'psnr'):.1f} dB / "
-                f"{table.mean(key, name, 'seconds'):.0f} s"
-            )
-        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def curve_table(table: Table) -> str:
-    """Return the table of Richardson–Lucy by number of iterations."""
-    lines = [
-        f"| illumination | structure | SNR | {' | '.join(map(str, JUDGED))} "
-        "| suggested |",
-        "|---|---|---|" + "---|" * (len(JUDGED) + 1),
-    ]
-    for key in CURVES:
-        if "held-out" not in table.found.get(key, ()):
-            continue
-        cells = [f"{table.mean(key, f'after-{n}', 'psnr'):.1f}" for n in JUDGED]
-        cells.append(f"{table.mean(key, 'held-out', 'iterations'):.0f}")
-        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-#: Function of each table of the document.
-_TABLES: dict[str, Callable[[Table], str]] = {
-    "network psnr": psnr_table,
-    "network methods": method_table,
-    "network published": published_table,
-    "network iterations": curve_table,
-}
-
-
-def write_tables(table: Table, document: Path | None) -> None:
-    """Print all tables and write them into a document.
-
-    A table without rows does not replace that of the document.
-    """
-    for name, make in _TABLES.items():
-        text = make(table)
-        if len(text.splitlines()) <= 2:  # only the header
-            kept = "" if document is None else f"; {document} keeps its table"
-            print(f"No rows for 'benchmark {name}'{kept}.")
-            continue
-        print(text)
-        if document is not None:
-            replace_section(document, f"benchmark {name}", text)
+def _seconds(rows: Iterable[Row], case: Case, method: str) -> float | None:
+    """Return the time of a method in seconds; None if there is no row of it."""
+    found = (r.figures["seconds"] for r in rows if (r.case, r.method) == (case, method))
+    return next(found, None)
 
 
 def main() -> None:
@@ -447,10 +303,23 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="0: tables only")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=tuple(KINDS))
+    parser.add_argument(
+        "--structures", nargs="+", choices=STRUCTURES, default=STRUCTURES
+    )
     parser.add_argument("--snrs", nargs="+", type=int, default=SNRS)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     options = parser.parse_args()
-    fill(options.rows, options.minutes, options.parts, options.kinds, options.snrs)
+
+    def wanted(case: Case, part: str) -> bool:
+        kind, structure, snr, _ = case
+        return (
+            part in options.parts
+            and kind in options.kinds
+            and structure in options.structures
+            and snr in options.snrs
+        )
+
+    fill(options.rows, options.minutes, wanted)
     write_tables(Table(read(options.rows)), options.out)
 
 

@@ -6,10 +6,13 @@ import argparse
 import importlib
 import json
 import sys
+import types
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -88,7 +91,7 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
 ) -> None:
     """Over the seeds; a case that has only curves is excluded from the comparison."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    bench = importlib.import_module("bench_sim_network")
+    bench = importlib.import_module("_sim_network_tables")
     figures = {"ncc": 0.9, "psnr": 30.0, "frc": None, "seconds": 1.0}
     lines = [
         {"case": ["linear", "er", 20, seed], "part": "methods", "method": method}
@@ -103,7 +106,7 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     table = bench.Table(bench.read(path))
-    assert table.cases() == [("linear", "er", 20)]
+    assert table.cases("joint-rl") == [("linear", "er", 20)]
     row = bench.psnr_table(table).splitlines()[-1]
     assert "| 2 | nan | 30.5 |" in row
     assert row.endswith("| -1.5 dB | **worse** |")
@@ -116,3 +119,96 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
     assert text.startswith(f"<!-- {name} -->\nold\n")
     assert "| 30.0 | 77 |" in text
     assert f"No rows for '{name}'" in capsys.readouterr().out
+
+
+def test_lines_of_a_document_without_rows_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published recipe: seed 0 only, and fewer steps for nonlinear frames."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    bench = importlib.import_module("_sim_network_tables")
+    figures = {"ncc": 0.9, "frc": None, "seconds": 2.0}
+    found = {"joint-rl": 30.0, "published-equal": 20.0, "published-200": 22.0}
+    rows = [
+        bench.Row(case, "published", method, figures | {"psnr": psnr + case[3]})
+        for case in (("nonlinear", "er", 20, 0), ("linear", "rings", 5, 0))
+        for method, psnr in found.items()
+    ]
+    other_seed = bench.Row(("nonlinear", "er", 20, 1), "methods", "joint-rl", figures)
+    rows.append(other_seed._replace(figures={**figures, "psnr": 40.0}))
+    document, name = tmp_path / "doc.md", "benchmark network published"
+    old = [
+        "| a | b | c | d | e | f | g | h | i |",
+        "|---|---|---|---|---|---|---|---|---|",
+        "| linear | rings | 5 | | | | | | old |",
+        "| linear | er | 20 | | | | | | kept |",
+    ]
+    lines = "\n".join(old)
+    document.write_text(f"<!-- {name} -->\n\n{lines}\n\n<!-- end of {name} -->\n")
+    bench.write_tables(bench.Table(rows), document)
+    written = [line for line in document.read_text().splitlines() if line[:1] == "|"]
+    assert "same computing time" in written[0]
+    assert written[2].startswith("| linear | rings | 5 | 30.0 dB / 2 s | not run |")
+    assert written[3] == old[3]
+    assert written[4] == (
+        "| nonlinear | er | 20 | 30.0 dB / 2 s | not run | 20.0 dB / 2 s "
+        "| 22.0 dB / 2 s | not run | not run |"
+    )
+    assert len(written) == 5
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("linear", (2, 3)), ("nonlinear", (2,))])
+def test_the_published_recipe_runs_without_earlier_rows(
+    kind: str, steps: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Richardson–Lucy, whose time it needs, is run first and stored."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    bench = importlib.import_module("bench_sim_network")
+    start = types.SimpleNamespace(result=lambda: np.zeros((4, 4)), image=None)
+    limits: list[str] = []
+
+    def joint_rl(scene: Any, _config: Any) -> Any:
+        limits.append(scene.kind)
+        return bench.Start(start, 7, {"psnr": 30.0, "seconds": 0.0})
+
+    scene = types.SimpleNamespace(
+        kind=kind,
+        plane=(),
+        block=None,
+        patterns=None,
+        noise=types.SimpleNamespace(shift=0.0),
+        config=lambda **_: None,
+        judged=lambda _image, seconds, **more: (
+            {"psnr": 20.0, "seconds": seconds} | more
+        ),
+    )
+    network = types.SimpleNamespace(step=lambda: None, result=lambda: None)
+    monkeypatch.setattr(bench, "Scene", lambda _case: scene)
+    monkeypatch.setattr(bench, "joint_rl", joint_rl)
+    monkeypatch.setattr(bench, "fit_steps", lambda *_, **__: _returned(start))
+    monkeypatch.setattr(bench, "frame_fit_of", lambda *_: network)
+    monkeypatch.setattr(
+        bench, "timed_joint_rl", lambda *_: {"psnr": 25.0, "seconds": 1.0}
+    )
+    monkeypatch.setattr(bench, "STEPS", (2, 3))
+    monkeypatch.setattr(bench, "PUBLISHED_STEPS", {kind: steps})
+    path, case = tmp_path / "rows.jsonl", (kind, "er", 20, 0)
+    bench.fill(path, 1, lambda *each: each == (case, "published"))
+    found = {row.method: row for row in bench.read(path)}
+    assert {row.part for row in found.values()} == {"published"}
+    assert list(found) == [
+        "joint-rl",
+        "published-equal",
+        *(f"published-{n}" for n in steps),
+        "joint-rl-equal",
+    ]
+    assert found["published-equal"].figures["steps"] == 1
+    bench.fill(path, 1, lambda *each: each == (case, "published"))
+    assert limits == [kind]
+    assert bench._seconds(bench.read(path), case, "joint-rl") == 0.0
+
+
+def _returned(value: Any) -> Generator[None, None, Any]:
+    """Return `value` from an operation without steps."""
+    yield from ()
+    return value

@@ -409,6 +409,31 @@ def test_a_run_can_be_moved_to_the_background(qtbot, dock, tmp_path, monkeypatch
     assert job.path.parent == tmp_path
 
 
+def test_colours_are_refused(viewer, qtbot, tmp_path):
+    """As channels opened by the plugin, and as a layer of RGB images."""
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 48, 48, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "colours.tif", pixels, photometric="rgb")
+    viewer.open(f"{tmp_path}/colours.tif", plugin="napari-geosr")
+    dock = opened(viewer, SIM)
+    dock.form.set_values({"na": 1.4, "wavelength": "525nm", "pixel": 65})
+    assert len(viewer.layers) == 3
+    for layer in list(viewer.layers):
+        dock.combo.set_layer(layer)
+        dock.find_button.click()
+        wait(qtbot, dock)
+        assert f"'{layer.name}' contains colour images" in dock.message.text
+        assert "Export the raw frames as a greyscale stack" in dock.message.text
+        assert dock.strip.isHidden()
+    dock.message.clear()
+    viewer.layers.clear()
+    viewer.add_image(pixels, rgb=True, name="pictures")
+    qtbot.waitUntil(lambda: dock.combo.layer() is not None)
+    dock.run_button.click()
+    wait(qtbot, dock)
+    assert "'pictures' is RGB; a greyscale volume is needed" in dock.message.text
+    assert [layer.name for layer in viewer.layers] == ["pictures"]
+
+
 def test_a_pixel_size_given_here_is_that_of_the_frames(viewer, qtbot, simulated):
     """If a file has no pixel size, the result still matches the frames."""
     raw = viewer.add_image(np.asarray(read(simulated.files["raw"]).data), name="raw")

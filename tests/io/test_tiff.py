@@ -185,6 +185,19 @@ def test_imagej_hyperstack(tmp_path: Path, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(np.asarray(one.data), stored[1, :, 2])
 
 
+@pytest.mark.parametrize("n", [3, 9])
+def test_an_rgb_stack_for_imagej_is_a_stack_of_slices(
+    n: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """tifffile calls its slices channels, but ImageJ has no channels of RGB images."""
+    stored = rng.integers(0, 255, (n, 10, 12, 3), np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, imagej=True, photometric="rgb")
+    volume = io.read(path)
+    assert volume.axes == "CZYX"
+    np.testing.assert_array_equal(np.asarray(volume.data), np.moveaxis(stored, -1, 0))
+
+
 @pytest.mark.parametrize("axes", ["TYX", "CYX", "zyx"])
 def test_axes_can_be_told(axes: str, tmp_path: Path, stack: Any) -> None:
     path = tmp_path / "a.tif"

@@ -160,7 +160,11 @@ def test_every_channel_is_checked_before_a_run(tmp_path, channels, capsys):
     said = capsys.readouterr().out
     assert said.index("Channel 1") < said.index("Channel 2")
     facts = json.loads((tmp_path / "c/check.json").read_text("utf-8"))
-    assert [facts["channel"], *(o["channel"] for o in facts["others"])] == [1, 2]
+    assert set(facts) == {"frames", "order_misfit", "checks", "warnings", "notes"}
+    assert list(facts["checks"]) == ["channel 1", "channel 2"]
+    for number, each in enumerate(facts["checks"].values(), start=1):
+        assert each["channel"] == number
+        assert [angle["found"] for angle in each["angles"]] == [True] * 3
     written = yaml.safe_load((tmp_path / "c/patterns.yaml").read_text("utf-8"))
     assert len(written["channels"]) == 2
     config = SimConfig.create(**SETTINGS, patterns=tmp_path / "c/patterns.yaml")
@@ -171,6 +175,32 @@ def test_every_channel_is_checked_before_a_run(tmp_path, channels, capsys):
             each.patterns.fringes[0].wave_vector,
             atol=0.1 / SIZE,
         )
+
+
+def test_a_channel_that_cannot_be_checked_has_its_own_entry(tmp_path, channels, capsys):
+    """The other channels and time points are checked nevertheless."""
+    volume, _ = channels
+    data = np.stack([volume.data.copy()] * 2)
+    data[1, 1] = 100  # constant
+    volume = volume.replace(data=data, axes="TCZYX")
+    io.write(volume, tmp_path / "raw.ome.tif")
+    words = ["sim", "check", f"{tmp_path}/raw.ome.tif", "--out", f"{tmp_path}/c"]
+    words += ["--na", "1.4", "--wavelength", f"{WAVELENGTH},{WAVELENGTH}"]
+    assert run([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts["checks"]) == [
+        f"time point {time}, channel {channel}" for time in (1, 2) for channel in (1, 2)
+    ]
+    reason = facts["checks"]["time point 2, channel 2"].pop("warnings")[0]
+    assert facts["checks"].pop("time point 2, channel 2") == {
+        "time_point": 2,
+        "channel": 2,
+    }
+    assert "same grey value everywhere" in reason
+    assert reason in facts["warnings"]
+    assert all(not each["warnings"] for each in facts["checks"].values())
+    assert run([*words, "--overwrite"]) == 0
+    assert f"warning: {reason}" in capsys.readouterr().out
 
 
 def test_every_channel_and_the_last_time_point_are_checked_after_a_run(tmp_path):
@@ -197,6 +227,9 @@ def test_drifting_patterns_are_noticed_before_a_run():
     check = run_to_end(check_steps(frames, config, every_channel=True))
     assert [(c.time, c.channel) for c in check.others] == [(1, 0)]
     assert any("patterns drift" in w for w in check.others[0].warnings)
+    facts = check.to_json_dict()
+    assert list(facts["checks"]) == ["time point 1", "time point 2"]
+    assert [w for w in facts["warnings"] if w.startswith("Time point 2: The patterns")]
     assert run_to_end(check_steps(frames, config)).others == ()
 
 

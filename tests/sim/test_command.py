@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -14,6 +15,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.sim import FramesConfig, open_frames
 from napari_geosr.operations.sim.simulation import FILES
 from napari_geosr.physics.illumination.otf import Otf
 from sim.sim_scenes import PIXEL, scene
@@ -99,6 +101,7 @@ def test_check_writes_patterns_that_a_run_can_use(folder, tmp_path, capsys):
         "check.png",
     }
     facts = json.loads((out / "check.json").read_text("utf-8"))
+    assert not {"checks", "others"} & set(facts)
     assert [angle["found"] for angle in facts["angles"]] == [True] * 3
     assert facts["contrast_to_noise"] > 3
     assert min(facts["order_misfit"], key=facts["order_misfit"].get) == "apz"
@@ -256,13 +259,80 @@ def test_missing_optics_are_named(tmp_path, capsys):
     assert "--na" not in said
 
 
-def test_colours_are_refused(tmp_path, capsys):
-    pixels = np.zeros((9, 32, 32, 3), np.uint8)
-    pixels[..., ::2, 0] = 9
-    tifffile.imwrite(tmp_path / "rgb.tif", pixels, photometric="rgb")
-    words = ["sim", f"{tmp_path}/rgb.tif", "--out", f"{tmp_path}/o.tif", *OPTICS]
+def colour_file(kind, folder):
+    """Nine frames of 32 × 32 pixels in colour, as files of different programs."""
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 32, 32, 3), np.uint8)
+    path = folder / "colours.tif"
+    if kind == "ImageJ":  # one directory per image, described in the first
+        text = "ImageJ=1.54f\nimages=9\nslices=9\nloop=false\n"
+        plain = {"photometric": "rgb", "metadata": None, "software": False}
+        with tifffile.TiffWriter(path, byteorder=">") as file:
+            for i, image in enumerate(pixels):
+                file.write(image, description=None if i else text, **plain)
+    elif kind == "folder":
+        for i, image in enumerate(pixels):
+            tifffile.imwrite(folder / f"f{i}.tif", image, photometric="rgb")
+        path = folder
+    elif kind == "pictures":
+        for i, image in enumerate(pixels):
+            (folder / f"f{i}.png").write_bytes(imagecodecs.png_encode(image))
+        path = folder
+    elif kind == "palette":
+        colours = np.linspace(0, 65535, 3 * 256).reshape(3, 256).astype(np.uint16)
+        tifffile.imwrite(path, pixels[..., 0], photometric="palette", colormap=colours)
+    elif kind == "RGBA":
+        opaque = np.full((*pixels.shape[:3], 1), 255, np.uint8)
+        pixels = np.concatenate([pixels, opaque], axis=-1)
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"])
+    elif kind == "planes":
+        planes = np.moveaxis(pixels, -1, 1)
+        tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+    else:
+        options = {
+            "RGB": {},
+            "OME": {"ome": True, "metadata": {"axes": "ZYXS"}},
+            "for ImageJ": {"imagej": True},
+            "JPEG": {"compression": "jpeg"},
+        }[kind]
+        colours = "ycbcr" if kind == "JPEG" else "rgb"
+        tifffile.imwrite(path, pixels, photometric=colours, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "RGB", "RGBA", "planes", "OME", "for ImageJ", "ImageJ", "JPEG", "palette",
+        "folder", "pictures",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [["sim"], ["sim", "check"]])
+def test_colours_are_refused(kind, command, tmp_path, capsys):
+    """They are not taken for the channels of a raw stack."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    path = colour_file(kind, folder)
+    words = [*command, str(path), "--out", f"{tmp_path}/o.tif", *OPTICS[:4]]
     assert run(words) == 2
-    assert "colour" in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.endswith(
+        f"{path.name} contains colour images, but structured illumination needs the "
+        "grey values of the camera. Export the raw frames as a greyscale stack, not as "
+        "RGB."
+    )
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_channels_of_dyes_are_not_colours(tmp_path):
+    """Three channels of 8 bits, stored last, or written by ImageJ."""
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 3, 32, 32), np.uint8)
+    path = tmp_path / "dyes.tif"
+    tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "ZCYX"})
+    assert open_frames(path, FramesConfig()).n_channels == 3
+    last = np.moveaxis(pixels, 1, -1)
+    axes = {"axes": "ZYXC"}
+    tifffile.imwrite(path, last, photometric="minisblack", metadata=axes)
+    assert open_frames(path, FramesConfig()).n_channels == 3
 
 
 @pytest.mark.parametrize(
@@ -379,7 +449,7 @@ def test_a_microscope_file_needs_no_options(tmp_path, capsys):
 def test_a_job_gives_the_same_result(tmp_path):
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.jobs.kinds import read_job
-    from napari_geosr.operations.sim import SimConfig, open_frames, run_steps
+    from napari_geosr.operations.sim import SimConfig, run_steps
     from napari_geosr.operations.sim.job import SimJob
 
     path = save(tmp_path / "raw.tif", scene(snr=20, size=64).frames)

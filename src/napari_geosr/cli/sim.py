@@ -191,7 +191,7 @@ def _check_lines(check: SimCheck) -> list[str]:
         where = frames.where(time=each.time, channel=each.channel).strip(" ()")
         lines += [f"{where[0].upper()}{where[1:]}"] if where else []
         lines += _plane_lines(each)
-    return lines
+    return lines + [f"warning: {reason}" for reason in check.unchecked.values()]
 
 
 def _plane_lines(check: SimCheck) -> list[str]:

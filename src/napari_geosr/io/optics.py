@@ -24,14 +24,11 @@ class StatedOptics:
     refractive_index : float or None
     wavelengths : tuple of float
         Emission wavelength of each channel in nm; empty if one is missing.
-    is_colour : bool
-        Whether the file holds colour pictures instead of grey frames.
     """
 
     numerical_aperture: float | None = None
     refractive_index: float | None = None
     wavelengths: tuple[float, ...] = ()
-    is_colour: bool = False
 
 
 def read_optics(path: Path) -> StatedOptics:
@@ -49,15 +46,11 @@ def read_optics(path: Path) -> StatedOptics:
     try:
         with tifffile.TiffFile(path) as tif:
             xml = tif.ome_metadata
-            colour = int(tif.pages.first.photometric) == tifffile.PHOTOMETRIC.RGB
     except (OSError, ValueError, tifffile.TiffFileError) as error:
         raise FileError(
             f"{path.name} cannot be read ({error}). Copy or export it again."
         ) from error
-    found = StatedOptics() if xml is None else optics_from_ome(xml)
-    return StatedOptics(
-        found.numerical_aperture, found.refractive_index, found.wavelengths, colour
-    )
+    return StatedOptics() if xml is None else optics_from_ome(xml)
 
 
 def optics_from_ome(xml: str) -> StatedOptics:

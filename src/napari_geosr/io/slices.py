@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.file_warnings import (
+    IS_COLOUR,
     ORIGIN_UNKNOWN,
     Note,
     file_warnings,
@@ -120,8 +121,9 @@ def read_slices(
     metadata: AnyDict = {"format": f"{len(ordered)} slices"}
     warnings = (f"{ordered[0].name}: {w}" for w in file_warnings(first.metadata))
     metadata = with_file_warnings(metadata, _gaps(ordered), *warnings)
-    if first.metadata.get(ORIGIN_UNKNOWN):
-        metadata[ORIGIN_UNKNOWN] = True
+    for key in (IS_COLOUR, ORIGIN_UNKNOWN):
+        if first.metadata.get(key):
+            metadata[key] = True
     if notes:
         metadata["notes"] = tuple(notes)
     asked = voxel_size_question(first.metadata)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.arrays import at_indices
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.file_warnings import IS_COLOUR
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.sim_frames.optics import Optics
 from napari_geosr.core.sim_frames.order import (
@@ -331,11 +332,11 @@ class SimFrames:
 
 
 def _check_grey(volume: Volume) -> None:
-    channels = volume.metadata.get("colour_channels") or volume.metadata.get("rgb")
-    if channels:
+    if volume.metadata.get(IS_COLOUR):
         raise VolumeError(
-            f"{volume.title} is a colour image; structured illumination needs "
-            "greyscale frames. Export the raw frames in greyscale."
+            f"{volume.title} contains colour images, but structured illumination needs "
+            "the grey values of the camera. Export the raw frames as a greyscale "
+            "stack, not as RGB."
         )
     if volume.dtype.kind == "b":
         raise VolumeError(

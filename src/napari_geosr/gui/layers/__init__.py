@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core import layer_data, provenance
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.file_warnings import IS_COLOUR
 from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.orientation import same_orientation
@@ -192,9 +193,10 @@ def _source_file(layer: Layer, record: AnyDict) -> Path | None:
 
 
 def _reading(record: AnyDict) -> AnyDict:
-    """Return which part of the file was read, and the file's state at that time."""
+    """Return facts about the file: the part that was read, its state, its colours."""
     info = record.get("info", {})
-    return {key: info[key] for key in ("dataset", OPENED, READING) if key in info}
+    keys = ("dataset", OPENED, READING, IS_COLOUR)
+    return {key: info[key] for key in keys if key in info}
 
 
 def _unedited_check(layer: Layer, record: AnyDict) -> AnyDict:

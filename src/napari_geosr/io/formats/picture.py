@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import IS_COLOUR
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.lazy import decoding
@@ -47,13 +48,15 @@ def read_picture(path: Path) -> Volume:
         pixels = np.asarray(decode(content))
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
-    colour = pixels.ndim == 3
+    several = pixels.ndim == 3
+    # Two samples are grey and transparency.
+    colour = {IS_COLOUR: True} if several and pixels.shape[-1] > 2 else {}
     return Volume(
-        data=np.moveaxis(pixels, -1, 0) if colour else pixels,
-        axes="CYX" if colour else "YX",
+        data=np.moveaxis(pixels, -1, 0) if several else pixels,
+        axes="CYX" if several else "YX",
         name=stem_of(path),
         source=path,
-        metadata={"format": kind},
+        metadata={"format": kind, **colour},
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ from napari_geosr.operations.sim.frame_checks import saturated_fraction, usable_
 from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.known_patterns import patterns_document
 from napari_geosr.operations.sim.pattern_search import slice_drift
+from napari_geosr.operations.sim.plane_run import located
 from napari_geosr.operations.sim.trust.causes import offset_warnings
 from napari_geosr.operations.sim.trust.contrast import modulation_contrast
 from napari_geosr.operations.sim.trust.support import draw_circles, highest_frequency
@@ -87,6 +89,8 @@ class SimCheck:
         Position of the checked frames, from 0.
     others : tuple of SimCheck
         Checks of the other channels and of the last time point.
+    unchecked : dict of (int, int) to str
+        Reason why a channel could not be checked, by time point and channel.
     """
 
     estimate: PatternEstimate
@@ -101,6 +105,7 @@ class SimCheck:
     plane: int = 0
     others: tuple[SimCheck, ...] = ()
     said: tuple[WarningIssued, ...] = ()
+    unchecked: dict[tuple[int, int], str] = field(default_factory=dict)
 
     @property
     def contrast_to_noise(self) -> float:
@@ -114,10 +119,43 @@ class SimCheck:
         return float(np.percentile(sample, 90))
 
     def to_json_dict(self) -> AnyDict:
-        """Return all values in JSON-serialisable form."""
+        """Return all values in JSON-serialisable form.
+
+        If several channels or time points were checked, ``checks`` holds the values of
+        each under its name, such as ``"channel 2"``.
+        """
+        facts: AnyDict = {"frames": dict(axis_facts(self.frames))}
+        if not (self.others or self.unchecked):
+            return facts | {"order_misfit": self.order_misfit} | self._plane_facts()
+        checks = (self, *self.others)
+        found = {(each.time, each.channel): each._plane_facts() for each in checks}
+        for (time, channel), reason in self.unchecked.items():
+            place = {"time_point": time + 1, "channel": channel + 1}
+            found[time, channel] = place | {"warnings": [reason]}
+        warnings = [
+            *(text for each in checks for text in texts_of(each.said, notes=False)),
+            *(
+                located(self.frames, text, each.time, each.channel)
+                for each in checks
+                for text in each.warnings
+            ),
+            *self.unchecked.values(),
+        ]
+        notes = [text for each in checks for text in texts_of(each.said, notes=True)]
+        return facts | {
+            "order_misfit": self.order_misfit,
+            "checks": {
+                self.frames.where(time=time, channel=channel).strip(" ()"): values
+                for (time, channel), values in sorted(found.items())
+            },
+            "warnings": warnings,
+            "notes": notes,
+        }
+
+    def _plane_facts(self) -> AnyDict:
+        """Return the values of one channel at one time point."""
         fits = self.estimate.fits
         found: AnyDict = {
-            "frames": dict(axis_facts(self.frames)),
             "time_point": self.time + 1,
             "channel": self.channel + 1,
             "slice": self.plane + 1,
@@ -128,7 +166,6 @@ class SimCheck:
             "snr": self.estimate.noise.snr,
             "noise_variance": self.estimate.noise.variance,
             "cut_off_cycles_per_pixel": self.estimate.otf.cut_off,
-            "order_misfit": self.order_misfit,
             "angles": [
                 {
                     "found": not fit.problem,
@@ -146,8 +183,6 @@ class SimCheck:
         }
         if self.estimate.patterns.images is None:
             found["patterns"] = self.estimate.patterns.to_dict()
-        if self.others:
-            found["others"] = [other.to_json_dict() for other in self.others]
         return found
 
 
@@ -194,33 +229,7 @@ def check_steps(
     check = yield from _plane_steps(frames, config, 0, 0, should_stop)
     if every_channel:
         check = yield from _slices_steps(check, config, should_stop)
-    if every_channel:
-        found = {(0, 0): check}
-        for time in sorted({0, frames.n_times - 1}):
-            for channel in range(frames.n_channels):
-                if (time, channel) in found:
-                    continue
-                try:
-                    other = yield from _plane_steps(
-                        frames,
-                        config,
-                        time,
-                        channel,
-                        should_stop,
-                        is_first=(0, channel) not in found,
-                    )
-                except (VolumeError, ConfigError) as error:
-                    # The other planes can be checked nevertheless.
-                    warnings = (*check.warnings, str(error))
-                    check = replace(check, warnings=warnings)
-                    continue
-                first = found.get((0, channel))
-                if time and first and (message := _drift_warning(first, other)):
-                    other = replace(other, warnings=(*other.warnings, message))
-                if not time:
-                    other = yield from _slices_steps(other, config, should_stop)
-                found[time, channel] = other
-        check = replace(check, others=tuple(found.values())[1:])
+        check = yield from _others_steps(check, config, should_stop)
     if out is not None:
         _write(check, files, overwrite)
     return check
@@ -263,6 +272,34 @@ def _plane_steps(
         plane,
     )
     return replace(check, warnings=tuple(_warnings(check)), said=tuple(said))
+
+
+def _others_steps(
+    check: SimCheck, config: FramesConfig, should_stop: ShouldStop
+) -> Generator[Step, None, SimCheck]:
+    """Also check the other channels, and all channels at the last time point."""
+    frames = check.frames
+    found = {(0, 0): check}
+    unchecked: dict[tuple[int, int], str] = {}
+    times, channels = sorted({0, frames.n_times - 1}), range(frames.n_channels)
+    for time, channel in product(times, channels):
+        if (time, channel) in found:
+            continue
+        first = found.get((0, channel))
+        try:
+            other = yield from _plane_steps(
+                frames, config, time, channel, should_stop, is_first=first is None
+            )
+        except (VolumeError, ConfigError) as error:
+            # The other planes can be checked nevertheless.
+            unchecked[time, channel] = str(error)
+            continue
+        if time and first and (message := _drift_warning(first, other)):
+            other = replace(other, warnings=(*other.warnings, message))
+        if not time:
+            other = yield from _slices_steps(other, config, should_stop)
+        found[time, channel] = other
+    return replace(check, others=tuple(found.values())[1:], unchecked=unchecked)
 
 
 def _slices_steps(

@@ -88,11 +88,6 @@ def frames_of(
         If the volume does not contain raw frames, or the settings do not match it.
     """
     stated = _stated_optics(volume)
-    if stated.is_colour:
-        raise VolumeError(
-            f"{volume.title} is a colour image; structured illumination needs "
-            "greyscale frames. Export the raw frames in greyscale."
-        )
     if config.pixel is not None:
         edge = config.pixel / 1000
         sizes = (volume.voxel_size[0], edge, edge)[-len(volume.spatial_axes) :]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: TIFF's code for the photometric interpretation MinIsWhite.
 _WHITE_IS_ZERO = 0
+#: TIFF's codes for RGB, palette, CMYK, YCbCr and CIELAB.
+_COLOURS = (2, 3, 5, 6, 8)
 _MAX_PALETTE_BYTES = 1 << 30
 
 
@@ -57,6 +59,19 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
         "white is stored as 0 in this file; the grey values were inverted (0 became "
         f"{white}), so thresholds from other programs may not apply."
     )
+
+
+def is_colour(page: TiffPage, letters: str) -> bool:
+    """Return whether pages are pictures in colour.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage
+    letters : str
+        Axes of the voxels as read; ``"S"`` for the samples of a pixel. Grey palettes,
+        and those of ImageJ, have no samples.
+    """
+    return "S" in letters and int(page.photometric) in _COLOURS
 
 
 def inverted(source: Any) -> Any:

@@ -16,7 +16,11 @@ from napari_geosr.core.config import (
     format_bytes,
 )
 from napari_geosr.core.errors import FileError, SeveralImagesError
-from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN, with_file_warnings
+from napari_geosr.core.file_warnings import (
+    IS_COLOUR,
+    ORIGIN_UNKNOWN,
+    with_file_warnings,
+)
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -41,6 +45,7 @@ from napari_geosr.io.formats.tiff.colours import (
     can_invert,
     colour_map,
     inverted,
+    is_colour,
     white_is_zero,
 )
 from napari_geosr.io.formats.tiff.metadata import read_space
@@ -217,11 +222,12 @@ def _check_dtype(series: TiffPageSeries, path: Path) -> None:
 def _is_stack_called_channels(series: TiffPageSeries) -> bool:
     """Return whether an ImageJ file labels the slices of a plain stack as channels.
 
-    Programs that write a 3D array without naming its axes produce such files; ImageJ
-    itself overlays at most seven channels.
+    Programs that write an array without naming its axes produce such files; ImageJ
+    itself overlays at most seven channels, and none of RGB images.
     """
     sizes = dict(zip(series.axes, series.shape, strict=True))
-    return sizes.get("C", 1) > _MAX_CHANNELS and not set("ZTS") & set(sizes)
+    most = 1 if "S" in sizes else _MAX_CHANNELS
+    return sizes.get("C", 1) > most and not set("ZT") & set(sizes)
 
 
 def _volume(
@@ -230,6 +236,7 @@ def _volume(
     check_segments(tif, series, path)
     check_missing_planes(series, path)
     source, letters, chunks = _source(tif, series, path)
+    colour = is_colour(series.keyframe, letters)
     notes: list[str] = []
     depth = "ZQI"
     if tif.is_imagej and _is_stack_called_channels(series):
@@ -260,6 +267,8 @@ def _volume(
         metadata |= space.stamp.directions
     own = () if space.stamp is None else space.stamp.channels
     metadata |= channel_names(own or space.channels, final, tuple(data.shape))
+    if colour:
+        metadata[IS_COLOUR] = True
     if not space.origin and space.stamp is None:
         metadata[ORIGIN_UNKNOWN] = True
     if space.notes or notes:
