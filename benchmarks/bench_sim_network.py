@@ -8,8 +8,8 @@ Every row is appended to a file, so an interrupted run can be resumed. When the 
 over, the tables are written from the available rows; a document keeps the lines of its
 tables for which the file has no rows. Frames are small (64 × 64 pixels; nonlinear:
 48 × 48), and all methods are given the true patterns, so that only the reconstructions
-are compared. Times are CPU times in seconds on one core. For the comparison at equal time,
-Richardson–Lucy is run for the time of 200 steps of the network (but at most 1000
+are compared. Times are CPU times in seconds on one core. For the comparison at equal
+time, Richardson–Lucy is run for the time of 200 steps of the network (but at most 1000
 iterations, the largest number that can be set), and the network for the time of
 Richardson–Lucy. With nonlinear frames, a step takes so long that the published recipe
 is evaluated only at equal time and after 200 steps. Widefield and Wiener-SIM are

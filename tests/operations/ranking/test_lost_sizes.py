@@ -9,7 +9,7 @@ import pytest
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.ranking.config import NONE
-from napari_geosr.operations.restore.ranking.lost_sizes import lost_sizes
+from napari_geosr.operations.restore.ranking.pore_tests import lost_sizes
 from napari_geosr.operations.restore.ranking.result import RankingEntry
 from napari_geosr.operations.restore.verdict.known_block_test import (
     KnownBlockTest,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import (
@@ -40,11 +41,11 @@ from napari_geosr.models.bundle import Model
 from napari_geosr.networks.classical import FILTERS
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
-from napari_geosr.operations.restore.ranking.lost_sizes import lost_sizes
 from napari_geosr.operations.restore.ranking.pore_tests import (
     CANCELLED,
     MAX_LOSS,
     PoreTests,
+    lost_sizes,
     without_fading,
     without_harmful,
 )
@@ -173,17 +174,8 @@ def rank_steps(
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Testing the best model")
 
-    def at_strength(row: RankingEntry, strength: float) -> RankingEntry:
-        assert row.model is not None
-        weaker = replace(setup, strength=strength)
-        cells = weaker.cells(row.model, scaled(statistics, row.model.card, volume))
-        entry = _ranked(
-            _CandidateResponse(row.model, cells),
-            estimate(cells, variance_range(noise), scale),
-        )
-        return replace(entry, run_strength=strength)
-
-    tests = PoreTests(volume, setup, at_strength if lower_strengths else None)
+    again = partial(_at_strength, volume=volume, setup=setup, scale=scale)
+    tests = PoreTests(volume, setup, again if lower_strengths else None)
     rows = without_harmful(rows, noise, tests.wrong_pores, tests.faultless, skipped)
     rows = without_fading(rows, noise, tests.fading, tests.faultless, skipped)
     ranking = _ranking(rows, noise, skipped, began)
@@ -197,6 +189,24 @@ def rank_steps(
         alternative=other,
         seconds=time.monotonic() - began,
     )
+
+
+def _at_strength(
+    row: RankingEntry,
+    strength: float,
+    *,
+    volume: Volume,
+    setup: TrialSetup,
+    scale: float,
+) -> RankingEntry:
+    """Return the row of a network for another strength of the run."""
+    assert row.model is not None
+    weaker = replace(setup, strength=strength)
+    statistics = scaled(setup.statistics, row.model.card, volume)
+    cells = weaker.cells(row.model, statistics)
+    risk = estimate(cells, variance_range(setup.noise), scale)
+    entry = _ranked(_CandidateResponse(row.model, cells), risk)
+    return replace(entry, run_strength=strength)
 
 
 def _second_scan(
