@@ -64,7 +64,7 @@ KINDS = {
 #: For each kind: structures, number of seeds, edge of the frames, upscale factor.
 RUNS = {
     "linear": (STRUCTURES, 3, 192, 2),
-    "nonlinear": (("filaments", "er"), 1, 96, 4),
+    "nonlinear": (STRUCTURES, 1, 96, 4),
 }
 #: Width of the excluded border of a result in pixels.
 BORDER = 24
