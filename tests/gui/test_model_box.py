@@ -39,13 +39,21 @@ def test_the_strength_of_the_ranking_is_proposed(qtbot):
             ("foam-denoise", 7.0, {}),
         )
     )
-    box.set_ranking(Ranking(rows, "ct-denoise", "", Noise(10.0, 100.0)))
+    ranking = Ranking(rows, "ct-denoise", "", Noise(10.0, 100.0))
+    box.set_ranking(ranking)
     assert (box.model(), slider.value()) == ("ct-denoise", 0.8)
     assert slider.value_label.text() == "0.80 (proposed)"
     assert "at strength 1" in slider.value_label.toolTip()
-    box.set_model("foam-denoise")
+    assert "+8.0 dB at 0.8" in box.combo.currentText()
+    for name in ("foam-denoise", "ct-denoise"):  # the user's own choice
+        box.set_model(name)
+        assert slider.value() == 1.0
+        assert slider.value_label.text() == "1.00"
+    box.set_user_choice(False)
+    box.set_ranking(ranking)
+    assert slider.value() == 0.8
+    box.set_volume(None)  # another scan, which has not been ranked yet
     assert slider.value() == 1.0
-    assert slider.value_label.text() == "1.00"
 
 
 @pytest.mark.parametrize("value", [1.0, 2.0])
@@ -61,9 +69,15 @@ def test_a_strength_chosen_by_the_user_is_kept(qtbot, value):
     assert slider.value() == value
     assert "proposed" not in slider.value_label.text()
     slider.changed.connect(lambda: changes.append(slider.value()))
-    slider.accept_proposal()
-    slider.accept_proposal()
+    slider.set_user_choice(False)
+    assert slider.value() == value  # until there is a proposal
+    slider.propose(0.8)
+    slider.propose(0.8)
     assert changes == [0.8]
+    slider.set_user_choice(True)  # run with it
+    assert slider.value_label.text() == "0.80"
+    slider.propose(1.0)
+    assert slider.value() == 0.8
 
 
 def test_a_ranking_after_the_run_changes_neither_model_nor_strength(qtbot):

@@ -177,7 +177,7 @@ class ModelBox(QWidget):
             # running.
             self._is_user_choice = ranking.upscale_factor > 1
         self._fill(keep=chosen)
-        if chosen is not None:
+        if ranking.upscale_factor == 1:
             self._propose_strength()
 
     def set_model(self, name: str) -> None:
@@ -200,6 +200,7 @@ class ModelBox(QWidget):
         """List the models that fit `volume` first."""
         self._volume, self._rankings = volume, {}
         self._fill()
+        self._propose_strength()
 
     def _fill(self, keep: str | None = None) -> None:
         before = self.model()
@@ -250,7 +251,8 @@ class ModelBox(QWidget):
         row = self._ranked_row(name)
         if row is None or self._is_baseline(name):
             return ""
-        return f"{_GAP}{row.short_gain}"
+        strength = "" if row.run_strength == 1 else f" at {row.run_strength:g}"
+        return f"{_GAP}{row.short_gain}{strength}"
 
     def _is_baseline(self, name: str) -> bool:
         """Whether a model is the interpolation to which all gains are relative."""
@@ -297,7 +299,8 @@ class ModelBox(QWidget):
         self._propose_strength()
 
     def _propose_strength(self) -> None:
-        row = self._ranked_row(self.model())
+        """Propose the strength of the ranking; for a user's choice, the default."""
+        row = None if self._is_user_choice else self._ranked_row(self.model())
         self.strengthProposed.emit(1.0 if row is None else row.run_strength)
 
     def _show_card(self) -> None:

@@ -86,11 +86,10 @@ class RestoreDock(RestoreWidgets):
     def _connect(self) -> None:
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
         self.model_box.modelChanged.connect(self._on_model)
-        self.uncertainty.changed.connect(self._on_settings)
+        for part in (self.uncertainty, self.form, self.strength):
+            part.changed.connect(self._on_settings)
         self.extent.changed.connect(self._on_extent)
         self.model_box.failed.connect(self.show_failure)
-        self.form.changed.connect(self._on_settings)
-        self.strength.changed.connect(self._on_settings)
         self.verdict_panel.ranked.connect(self.model_box.set_ranking)
         self.verdict_panel.find_button.clicked.connect(self._on_find)
         self.verdict_panel.failed.connect(self.show_failure)
@@ -286,7 +285,7 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.show_settings_error(error)
             return
-        self.model_box.set_user_choice(True)
+        self.set_user_choice(True)
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
             # First examine what the run would do; the user may have to confirm it.
             self._runs_after_verdict = True
@@ -334,7 +333,8 @@ class RestoreDock(RestoreWidgets):
             self._on_run()
 
     def _on_find(self) -> None:
-        self.model_box.set_user_choice(False)  # accept the proposal
+        self._runs_after_verdict = False
+        self.set_user_choice(False)  # accept the proposal
         self.verdict_panel.request_ranking(self.config)
 
     def _on_cancel(self) -> None:

@@ -145,18 +145,17 @@ class StrengthSlider(QWidget):
         self._show_value()
 
     def propose(self, strength: float) -> None:
-        """Show the strength found for a scan, unless the user has moved the slider."""
-        is_new = strength != self._proposed
+        """Show the strength found for a scan, unless the user has chosen one."""
         self._proposed = strength
-        if is_new and not self._is_user_choice:
+        if not self._is_user_choice and self.slider.value() != round(strength * _STEPS):
             self.set_value(strength)
             self.changed.emit()
 
-    def accept_proposal(self) -> None:
-        """Show the strength proposed last instead of the user's own."""
-        if self._is_user_choice:
-            self.set_value(self._proposed)
-            self.changed.emit()
+    def set_user_choice(self, by_hand: bool) -> None:
+        """Set whether the user chose the strength; if so, no proposal replaces it."""
+        self._is_user_choice = by_hand
+        if by_hand:
+            self._show_value()
 
     def set_card(self, card: ModelCard | None) -> None:
         """Enable the slider for noise-bounded models and filters."""

@@ -152,7 +152,6 @@ class RestoreWidgets(Dock):
         self.strength = StrengthSlider()
         self.model_box.strengthProposed.connect(self.strength.propose)
         self.verdict_panel = VerdictPanel(viewer)
-        self.verdict_panel.find_button.clicked.connect(self.strength.accept_proposal)
         self.verdict = self.verdict_panel.message
         self.finished_part_row = FinishedPartRow()
         self.job_row = JobRow(viewer, "restore", self)
@@ -207,6 +206,15 @@ class RestoreWidgets(Dock):
             "Copy a Python script for the same run (Alt+Shift+P).",
         )
         self.copy_python.setShortcut("Alt+Shift+P")
+
+    def set_user_choice(self, by_hand: bool) -> None:
+        """Set whether the user chose the model and its strength.
+
+        If not, a ranking replaces both.
+        """
+        self.model_box.set_user_choice(by_hand)
+        if self.model_box.compared_factor() == 1:
+            self.strength.set_user_choice(by_hand)
 
     def chosen_layer(self) -> Image:
         """Return the layer to restore; raise `ConfigError` if there is none."""

@@ -74,7 +74,8 @@ class RestoreConfig(Config):
         description="How much noise to remove, from 0 to 2, for filters and for models "
         "that take the noise level as input: 0 returns the scan, 1 removes as much "
         "noise as was measured. If the model is chosen automatically, 0.9 or 0.8 may "
-        "be used instead of 1 to keep structures of the scan.",
+        "be used instead of 1 to keep structures of the scan; to use exactly 1, name "
+        "the model.",
     )
     sharpness: SharpnessChoice = Field(
         "scan",

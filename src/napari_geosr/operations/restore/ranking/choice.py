@@ -259,7 +259,8 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
         for name, gain in gains.items()
         if name != NONE
     )
-    return ranking, f" Expected gains, on average: {means}.{remark}"
+    where = ", each channel at its own strength" if remark else ""
+    return ranking, f" Expected gains, on average{where}: {means}.{remark}"
 
 
 def _with_lowest_strength(

@@ -253,13 +253,13 @@ class PoreTests:
         Computes the row of a candidate for another strength; None if no other strength
         may be used.
     found : dict
-        Tests by name and strength of the candidate.
+        Tests by name, weights and strength of the candidate.
     """
 
     volume: Volume
     setup: TrialSetup
     at_strength: Callable[[RankingEntry, float], RankingEntry] | None
-    found: dict[tuple[str, float], KnownBlockTest] = field(default_factory=dict)
+    found: dict[tuple[str, str, float], KnownBlockTest] = field(default_factory=dict)
 
     @cached_property
     def sample(self) -> EvaluationSample | None:
@@ -313,7 +313,7 @@ class PoreTests:
         """Return the test of a candidate on known blocks; None if it is not tested."""
         if row.model is None or self.sample is None:
             return None
-        key = row.name, row.run_strength
+        key = row.name, row.weights, row.run_strength
         if key not in self.found:
             setup = replace(self.setup, strength=row.run_strength)
             statistics = scaled(setup.statistics, row.model.card, self.volume)

@@ -230,7 +230,7 @@ def better_model_steps(
         return ""
     return (
         f"On this scan, {best.label} is expected to gain more: {best.gain_text} over "
-        f"the unchanged scan; {ours.name}: {ours.gain_text}."
+        f"the unchanged scan; {ours.label}: {ours.gain_text}."
     )
 
 
