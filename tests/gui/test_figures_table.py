@@ -115,3 +115,32 @@ def test_other_values_replace_the_first(table, qtbot):
     numbers = [cell(table, text) for text in ("Spots", "103", "8")]
     assert len({number.geometry().right() for number in numbers}) == 1
     assert table.height() > height
+
+
+def test_only_the_text_selected_in_the_focused_cell_is_copied(table, qtbot):
+    clipboard = QGuiApplication.clipboard()
+    copy = Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier
+    label = cell(table, "Expected 95 % interval from 8 spots")
+    assert "95\N{NO-BREAK SPACE}%" in label.text()
+    label.setSelection(9, 4)
+    qtbot.keyClick(label, *copy)
+    assert clipboard.text() == "95 %"
+    qtbot.keyClick(table, *copy)
+    assert clipboard.text() == TEXT
+    other = cell(table, "168")
+    other.setSelection(0, 2)
+    qtbot.keyClick(other, *copy)
+    assert clipboard.text() == "16"
+
+
+def test_a_table_has_the_same_widths_as_before_other_columns(table, qtbot):
+    def places() -> list[tuple[int, int]]:
+        qtbot.wait(50)
+        cells = [cell(table, figure.value) for figure in FIGURES]
+        return [(each.x(), each.width()) for each in cells]
+
+    before = places()
+    table.set_columns(("Edge", "Spots"), [("16 µm", "103")])
+    assert table.grid.columnStretch(0) == 0
+    table.set_figures(FIGURES)
+    assert places() == before

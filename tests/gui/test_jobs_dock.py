@@ -101,6 +101,10 @@ def test_without_jobs_the_dock_says_what_to_do(viewer, qtbot, tmp_path):
     assert dock.view.resume_button.isVisibleTo(dock)
     assert not dock.train_button.property("primary")
     assert dock.view.resume_button.property("primary")
+    index.remove(JobFolder(tmp_path / "mine"))
+    qtbot.waitUntil(lambda: not dock.empty.isHidden(), timeout=10_000)
+    assert dock.train_button.property("primary")
+    assert not dock.view.next_button.property("primary")
 
 
 @pytest.mark.parametrize(

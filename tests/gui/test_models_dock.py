@@ -393,3 +393,17 @@ def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
     assert {path.name for path in own.glob("*")} <= {"mine"}
     for left in own.glob("*"):
         assert bundle.verify(left).name == "mine"
+
+
+def test_another_card_is_shown_from_its_top(dock, qtbot):
+    area, (first, second) = dock._card_area, names(dock)[:2]
+    bar = area.verticalScrollBar()
+    choose(dock, first)
+    area.setFixedHeight(60)
+    qtbot.waitUntil(lambda: bar.maximum() > 30)
+    bar.setValue(30)
+    dock.refresh()
+    qtbot.waitUntil(lambda: idle(dock))
+    assert (dock.chosen(), bar.value()) == (first, 30)
+    choose(dock, second)
+    assert bar.value() == 0

@@ -288,11 +288,24 @@ def test_a_lost_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("file:///tmp/scan.tif", "file:///tmp/scan.tif"),
         ("file:/tmp/scan.tif", "file:///tmp/scan.tif"),
         ("FILE://server/scan.tif", "file://server/scan.tif"),
+        ("file://localhost/tmp/scan.tif", "file:///tmp/scan.tif"),
+        (Path("file://localhost/tmp/scan.tif"), "file:///tmp/scan.tif"),
+        ("file:///localhost/scan.tif", "file:///localhost/scan.tif"),
         ("https:///scan.tif", None),
     ],
 )
-def test_addresses_and_paths(text: str, address: str | None) -> None:
+def test_addresses_and_paths(text: str | Path, address: str | None) -> None:
     assert as_address(text) == address
+
+
+@pytest.mark.parametrize("start", ["file:///C:/", "file:///", "file://localhost/"])
+def test_names_of_local_files_are_not_shortened(start: str) -> None:
+    """Only an address on another computer has a query, a fragment or a user."""
+    address = f"{start}me@x y#1?token=abcdef.tif"
+    assert without_secrets(address) == address
+    assert not has_secrets(address)
+    assert clean_reason(OSError(f"no {address}"), address) == f"no {address}"
+    assert without_secrets("file://me:word@server/x.tif?a#b") == "file://server/x.tif"
 
 
 def test_a_file_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import FramesConfig, open_frames
@@ -101,7 +102,9 @@ def test_check_writes_patterns_that_a_run_can_use(folder, tmp_path, capsys):
         "check.png",
     }
     facts = json.loads((out / "check.json").read_text("utf-8"))
-    assert not {"checks", "others"} & set(facts)
+    assert list(facts["checks"]) == ["channel 1"]
+    # The values of a single plane are at the top level as well.
+    assert facts["checks"]["channel 1"].items() <= facts.items()
     assert [angle["found"] for angle in facts["angles"]] == [True] * 3
     assert facts["contrast_to_noise"] > 3
     assert min(facts["order_misfit"], key=facts["order_misfit"].get) == "apz"
@@ -318,9 +321,21 @@ def test_colours_are_refused(kind, command, tmp_path, capsys):
     assert said.endswith(
         f"{path.name} contains colour images, but structured illumination needs the "
         "grey values of the camera. Export the raw frames as a greyscale stack, not as "
-        "RGB."
+        "RGB; in Python, write them with tifffile.imwrite(…, photometric='minisblack')."
     )
     assert not (tmp_path / "o.tif").exists()
+
+
+def test_grey_frames_stored_as_colours_can_be_written_as_grey(tmp_path):
+    """tifffile stores 3 × 3 frames of 16 bits as colours, and will stop doing so."""
+    path, config = tmp_path / "raw.tif", FramesConfig(order="apz", offset=0)
+    pixels = np.random.default_rng(0).integers(0, 999, (3, 3, 32, 32), np.uint16)
+    with pytest.warns(DeprecationWarning, match="stored as RGB"):
+        tifffile.imwrite(path, pixels)
+    with pytest.raises(VolumeError, match="photometric='minisblack'"):
+        open_frames(path, config)
+    tifffile.imwrite(path, pixels, photometric="minisblack")
+    np.testing.assert_array_equal(open_frames(path, config).frames(), pixels)
 
 
 def test_channels_of_dyes_are_not_colours(tmp_path):

@@ -24,10 +24,11 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob, pinn_sim_steps
-from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+from napari_geosr.operations.sim import SimConfig, SimulateSimConfig, simulate_sim_steps
 from sim.sim_scenes import OPTICS, PIXEL, scene
 
 QUICK = {
@@ -178,6 +179,43 @@ def test_a_checkpoint_of_other_frames_is_refused(stacks, tmp_path):
     other = job_of(stacks[0], na=1.1, tv=0.1, learning_rate=0.1, steps=7, threads=2)
     with pytest.raises(ConfigError, match="These differ: na, tv, steps, learning rate"):
         run_to_end(pinn_sim_steps(other, tmp_path))
+
+
+@pytest.mark.parametrize("way", ["Python", "command", "YAML", "job"])
+def test_the_old_name_of_the_recipe_is_read(stacks, tmp_path, way):
+    """``refine`` was called ``ours``."""
+    if way == "Python":
+        assert SimConfig(recipe="ours") == SimConfig(recipe="refine")
+        return
+    if way == "job":
+        values = job_of(stacks[0], recipe="refine").to_values()
+        values["training"]["recipe"] = "ours"
+        job, _ = read_job(values, tmp_path / "config.yaml")
+        assert job.training.recipe == "refine"
+        return
+    words = ["sim", str(stacks[0]), "--method", "widefield", "--no-checks"]
+    if way == "YAML":
+        (tmp_path / "s.yaml").write_text("recipe: ours\n", "utf-8")
+        words += ["--config", f"{tmp_path}/s.yaml"]
+    else:
+        words += ["--recipe", "ours"]
+    assert run([*words, "--out", f"{tmp_path}/o.ome.tif"]) == 0
+    record = io.read(tmp_path / "o.ome.tif").provenance[-1]
+    assert record["settings"]["recipe"] == "refine"
+
+
+def test_a_checkpoint_with_the_old_name_of_the_recipe_is_resumed(stacks, tmp_path):
+    job = job_of(stacks[0], recipe="refine", iterations=3, steps=2)
+    first = run_to_end(pinn_sim_steps(job, tmp_path))
+    image = np.asarray(io.read(first).data)
+    first.unlink()
+    state = checkpoint.load(tmp_path / "checkpoints")
+    assert state["of"]["recipe"] == "refine"
+    checkpoint.save(
+        tmp_path / "checkpoints", {**state, "of": {**state["of"], "recipe": "ours"}}
+    )
+    again = run_to_end(pinn_sim_steps(job, tmp_path))
+    np.testing.assert_array_equal(np.asarray(io.read(again).data), image)
 
 
 def test_a_network_that_exceeds_the_memory_is_refused(stacks, tmp_path):

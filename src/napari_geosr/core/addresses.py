@@ -11,8 +11,11 @@ from urllib.parse import unquote, urlsplit
 ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
-#: Address of a file on this computer, which names no server.
-_LOCAL = re.compile(r"(file):(?:/|///)(?!/)(.*)", re.DOTALL | re.IGNORECASE)
+#: Address of a file on this computer, which names no server or ``localhost``; a `Path`
+#: keeps only one slash.
+_LOCAL = re.compile(
+    r"file:(?:/{1,2}localhost/|/|///)(?!/)(.*)", re.DOTALL | re.IGNORECASE
+)
 _HIDDEN = "…"
 #: Minimum length, in characters, at which a value in the query of an address is hidden
 #: in messages.
@@ -28,6 +31,8 @@ def as_address(path: str | Path) -> str | None:
     'https://host/scan.zarr'
     >>> as_address(Path("file:///tmp/scan.zarr"))
     'file:///tmp/scan.zarr'
+    >>> as_address("file://localhost/tmp/scan.zarr")
+    'file:///tmp/scan.zarr'
     >>> as_address("C:/scan.zarr") is None
     True
     """
@@ -35,18 +40,26 @@ def as_address(path: str | Path) -> str | None:
     found = local or _ADDRESS.fullmatch(str(path))
     if found is None or Path(path).exists():
         return None
-    slashes = "//" if local is None else "///"
-    return f"{found[1].lower()}:{slashes}{found[2]}"
+    if local is not None:
+        return f"file:///{local[1]}"
+    return f"{found[1].lower()}://{found[2]}"
 
 
 def without_secrets(address: str) -> str:
     """Return an address without its user, password, query and fragment.
 
+    The address of a file on this computer is returned unchanged, because ``?`` and
+    ``#`` may be part of its name.
+
     Examples
     --------
     >>> without_secrets("https://me:secret@host/scan.zarr?token=1234")
     'https://host/scan.zarr'
+    >>> without_secrets("file:///C:/x y#1.tif")
+    'file:///C:/x y#1.tif'
     """
+    if _LOCAL.fullmatch(address):
+        return address
     scheme, _, rest = address.partition("://")
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     place, slash, path = rest.partition("/")
@@ -82,6 +95,8 @@ def clean_reason(error: BaseException, address: str) -> str:
 
 def clean_text(text: str, address: str) -> str:
     """Return a text without the secrets that an address contains."""
+    if not has_secrets(address):
+        return text
     text = text.replace(address, without_secrets(address))
     rest = address.partition("://")[2]
     user = rest.partition("/")[0].rpartition("@")[0]

@@ -24,8 +24,8 @@ SIZE_CONFIRMED = "confirmed"
 #: Metadata key that is set if the file does not state where the volume is; the origin
 #: is then only a default.
 ORIGIN_UNKNOWN = "origin_unknown"
-#: Key in the same metadata that is set if the channels of a file are the colours of
-#: pictures (RGB), not images of several dyes.
+#: Metadata key that is set if the channels of a file are the colours of pictures (RGB),
+#: not images of several dyes.
 IS_COLOUR = "is_colour"
 
 

@@ -336,7 +336,8 @@ def _check_grey(volume: Volume) -> None:
         raise VolumeError(
             f"{volume.title} contains colour images, but structured illumination needs "
             "the grey values of the camera. Export the raw frames as a greyscale "
-            "stack, not as RGB."
+            "stack, not as RGB; in Python, write them with tifffile.imwrite(…, "
+            "photometric='minisblack')."
         )
     if volume.dtype.kind == "b":
         raise VolumeError(

@@ -225,7 +225,6 @@ class JobsDock(Dock):
             host = self._hosts.get(path, "")
             _fill(item, job, host, is_lost=host in self.watch.errors)
         self.tree.blockSignals(False)
-        self._show_hint(bool(known))
         present = [job for job in jobs if job.state != "missing"]
         if not self._chosen and present:
             # Choose the first running job, otherwise the newest.
@@ -236,6 +235,8 @@ class JobsDock(Dock):
         elif self.remote.isVisible():
             self._show_remote()
         self._refresh_view()
+        # Last, because the view marks its own button even if no job is left.
+        self._show_hint(bool(known))
 
     def _refresh_view(self) -> None:
         """Update the view if the list has a newer state of the job."""

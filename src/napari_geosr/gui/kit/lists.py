@@ -35,6 +35,8 @@ from napari_geosr.gui.kit.widgets import ElidedLabel
 NUMBERS = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _TOP_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop
 _TOP_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop
+#: Space between a label, its value and its unit, in pixels.
+_VALUE_GAP = 8
 #: Space between the columns of a table that has only values, in pixels.
 _COLUMN_GAP = 20
 #: Margins that align the text of a table with that of labels, in pixels.
@@ -153,7 +155,7 @@ class FiguresTable(QWidget):
         self.grid = QGridLayout(self)
         self.grid.setContentsMargins(0, 0, 6, 0)  # leave a gap to the scroll bar
         self.grid.setVerticalSpacing(1)
-        self.grid.setHorizontalSpacing(8)
+        self.grid.setHorizontalSpacing(_VALUE_GAP)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName(name)
@@ -164,12 +166,15 @@ class FiguresTable(QWidget):
         )
 
     def clear(self) -> None:
-        """Remove all rows."""
+        """Remove all rows, and the widths of their columns."""
         while (item := self.grid.takeAt(0)) is not None:
             if (widget := item.widget()) is not None:
                 widget.hide()
                 widget.deleteLater()
         self._cells = {}
+        for column in range(self.grid.columnCount()):
+            self.grid.setColumnStretch(column, 0)
+        self.grid.setHorizontalSpacing(_VALUE_GAP)
 
     def set_figures(self, figures: Sequence[Figure]) -> None:
         """Show one row per value: its label, the value, and its unit."""
@@ -254,10 +259,11 @@ class FiguresTable(QWidget):
             lines.append("\t".join(text.replace("\n", " ") for text in texts))
         return "\n".join(lines)
 
-    def copy(self) -> None:
-        """Copy the selected text; without a selection, the whole table."""
-        labels = self.findChildren(QLabel)
-        chosen = next((la.selectedText() for la in labels if la.hasSelectedText()), "")
+    def copy(self, cell: QLabel | None = None) -> None:
+        """Copy the text selected in `cell`; without a selection, the whole table."""
+        chosen = "" if cell is None else cell.selectedText()
+        # Numbers and units are separated by ordinary spaces, as in the table.
+        chosen = chosen.replace("\N{NO-BREAK SPACE}", " ")
         QGuiApplication.clipboard().setText(chosen or self.text())
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
@@ -285,6 +291,6 @@ class FiguresTable(QWidget):
         """Copy also while a cell has the focus."""
         is_key = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress
         if is_key and event.matches(QKeySequence.StandardKey.Copy):
-            self.copy()
+            self.copy(watched if isinstance(watched, QLabel) else None)
             return True
         return bool(super().eventFilter(watched, event))

@@ -5,6 +5,7 @@ The controls have accessible names and tool tips.
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from platformdirs import user_data_path
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
+    QApplication,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 
 #: Maximum width that a menu reserves for its entries, in widths of an X.
 _MAX_ENTRY = 26
-#: Number of pixels that Qt adds at the sides of an entry, in addition to those of
-#: napari's style.
-_SPARE = 6
+#: Number of pixels that Qt adds to the width of an entry for the gap next to an icon,
+#: even without an icon.
+_SPARE = 4
 #: Maximum width of the column of labels, as a fraction of the width of a dock.
 _LABEL_SHARE = 0.43
 #: Minimum width of the rest, and the space around a label, in pixels.
@@ -198,8 +200,12 @@ def fit_entries(menu: QComboBox) -> None:
     metrics = menu.fontMetrics()
     texts = (menu.itemText(i) for i in range(menu.count()))
     widest = max(map(metrics.horizontalAdvance, texts), default=0)
-    needed = max(0, widest - _SPARE) // metrics.horizontalAdvance("X")
-    menu.setMinimumContentsLength(min(max(needed, 4), _MAX_ENTRY))
+    needed = ceil((widest - _SPARE) / metrics.horizontalAdvance("X"))
+    length = min(max(needed, 4), _MAX_ENTRY)
+    if length != menu.minimumContentsLength():
+        menu.setMinimumContentsLength(length)
+        # Qt keeps the minimum width of a menu until its style changes.
+        QApplication.sendEvent(menu, QEvent(QEvent.Type.StyleChange))
 
 
 def form_layout() -> QFormLayout:

@@ -159,7 +159,8 @@ class ModelsDock(Dock):
         column.addWidget(self.find)
         column.addWidget(self.tree)
         # The list and the card scroll separately; the dock itself does not.
-        column.addWidget(scrolling(self.card), 1)
+        self._card_area = scrolling(self.card)
+        column.addWidget(self._card_area, 1)
         fill_dock(self, inner, self.message, self.bar)
 
     # The list
@@ -242,12 +243,13 @@ class ModelsDock(Dock):
         damaged = {Path(path).name: why for path, why in self._damaged.items()}
         reason = damaged.get(name, "")
         if entry is not None:
-            self.card.setText(
-                f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
-            )
+            text = f"<h3>{html.escape(entry.card.title)}</h3>{card_html(entry.card)}"
         else:
             empty = "Select a model." if self.items() else "No matching model."
-            self.card.setText(html.escape(reason) or empty)
+            text = html.escape(reason) or empty
+        if text != self.card.text():  # keep the position when the list is refreshed
+            self.card.setText(text)
+            self._card_area.ensureVisible(0, 0)
         self._enable()
 
     # Operations
@@ -350,10 +352,8 @@ class ModelsDock(Dock):
 
     def _on_imported(self, imported: Any) -> None:
         notes = " ".join(self._progress.warnings)
-        kind = "warning" if notes else "ok"
-        self._log.add(
-            f"{imported.name} was added to your models. {notes}".strip(), kind
-        )
+        text = f"{imported.name} was added to your models. {notes}"
+        self._log.add(text.strip(), "warning" if notes else "ok")
         self._choose_next = imported.name
         self.refresh()
 

@@ -74,13 +74,18 @@ def _checks(checks: SimTrust) -> list[Figure]:
         if value is not None
     ]
     return found + [
-        Figure(f"Resolution ({name})", f"{value:#.3g}", checks.unit)
+        Figure(f"Resolution ({name})", _digits(value), checks.unit)
         for name, value in (
             ("ring correlation", checks.frc_resolution),
             ("decorrelation", checks.decorrelation_resolution),
         )
         if value is not None
     ]
+
+
+def _digits(value: float) -> str:
+    """Return a number with three significant digits, without a trailing point."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def warnings_of(result: SimResult) -> tuple[str, ...]:

@@ -190,9 +190,10 @@ class _StackFit(ObjectFit):
             **self.config.decisive(),
         }
         if self.state is not None:
-            before = self.state["of"]
-            recipe = current_recipe(before.get("recipe"))
-            _require_same({**before, "recipe": recipe}, self.of)
+            before = dict(self.state["of"])
+            if "recipe" in before:
+                before["recipe"] = current_recipe(before["recipe"])
+            _require_same(before, self.of)
         self.plane = usable_plane(self.frames)
         self.estimate = yield from estimate_steps(
             self.frames, self.settings, plane=self.plane, should_stop=should_stop

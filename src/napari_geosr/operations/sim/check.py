@@ -121,12 +121,9 @@ class SimCheck:
     def to_json_dict(self) -> AnyDict:
         """Return all values in JSON-serialisable form.
 
-        If several channels or time points were checked, ``checks`` holds the values of
-        each under its name, such as ``"channel 2"``.
+        ``checks`` holds the values of each channel and time point under its name, such
+        as ``"channel 2"``. The values of a single one are at the top level as well.
         """
-        facts: AnyDict = {"frames": dict(axis_facts(self.frames))}
-        if not (self.others or self.unchecked):
-            return facts | {"order_misfit": self.order_misfit} | self._plane_facts()
         checks = (self, *self.others)
         found = {(each.time, each.channel): each._plane_facts() for each in checks}
         for (time, channel), reason in self.unchecked.items():
@@ -142,15 +139,17 @@ class SimCheck:
             *self.unchecked.values(),
         ]
         notes = [text for each in checks for text in texts_of(each.said, notes=True)]
-        return facts | {
+        facts: AnyDict = {
+            "frames": dict(axis_facts(self.frames)),
             "order_misfit": self.order_misfit,
             "checks": {
-                self.frames.where(time=time, channel=channel).strip(" ()"): values
-                for (time, channel), values in sorted(found.items())
+                self.frames.where(time=t, channel=c).strip(" ()") or "channel 1": values
+                for (t, c), values in sorted(found.items())
             },
             "warnings": warnings,
             "notes": notes,
         }
+        return facts if len(found) > 1 else facts | self._plane_facts()
 
     def _plane_facts(self) -> AnyDict:
         """Return the values of one channel at one time point."""
