@@ -361,8 +361,8 @@ def test_warnings_about_pores_of_a_table_come_once(
     steps = list(explain_steps(holed, config, pore_table))
     said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert said.count("This method warns.") == 1
-    assert len([text for text in said if "pores contains NaN" in text]) == 1
-    assert any("up to 4 of " in text and "--nonfinite" in text for text in said)
+    assert len([text for text in said if "pores, the input contains NaN" in text]) == 1
+    assert any("at most 4 of " in text and "--nonfinite" in text for text in said)
     assert len([text for text in said if "A limitation." in text]) == 1
 
 

@@ -66,7 +66,7 @@ def test_a_part_as_large_as_the_shape_is_mostly_invented() -> None:
     found, said = completed(half)
     share = found.implant.sum() / half.sum()
     assert share > 0.8
-    assert any(f"it has {100 * share:.0f} % of the volume" in text for text in said)
+    assert any(f"its volume is {100 * share:.0f} % of" in text for text in said)
 
 
 def test_only_unusual_sizes_are_told() -> None:

@@ -350,7 +350,8 @@ def test_other_channels_are_checked_if_one_cannot_be():
     frames = SimFrames.from_volume(volume, angles=3, phases=3, **given)
     check = run_to_end(check_steps(frames, CONFIG, every_channel=True))
     assert not check.estimate.problems
-    assert any("channel 2" in text for text in check.warnings)
+    assert "channel 2" in check.unchecked[0, 1]
+    assert any("channel 2" in text for text in check.to_json_dict()["warnings"])
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
