@@ -52,7 +52,7 @@ from bench_sim import (
     target,
 )
 from napari_geosr.core.sim_frames.fringes import PatternSet
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim import SimConfig
@@ -130,8 +130,7 @@ class Start(NamedTuple):
 def joint_rl(scene: Scene, config: SimConfig) -> Start:
     """Run joint Richardson–Lucy, including the choice of its iterations."""
     begun = time.process_time()
-    never = lambda: False  # noqa: E731
-    n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
+    n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never_stop))
     fit = run_to_end(fit_steps(*scene.plane, config, n, shift=scene.noise.shift))
     seconds = time.process_time() - begun
     return Start(fit, n, scene.judged(fit.result(), seconds, iterations=n))
@@ -147,8 +146,7 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     begun = time.process_time()
     start, n, found = joint_rl(scene, config)
     yield "joint-rl", found
-    never = lambda: False  # noqa: E731
-    steps = run_to_end(choose_network_steps(*scene.plane, config, n, "cpu", never))
+    steps = run_to_end(choose_network_steps(*scene.plane, config, n, "cpu", never_stop))
     network = frame_fit_of(start, scene.block, scene.patterns, scene.noise, config)
     for last in STEPS:
         with exact_settings(1, gradients=True):

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 #: Methods of the first entry of the menu; every other entry is a single method.
 _METHODS = ("evidence", "reach")
-_USUAL = "Scan support and range of influence"
+_USUAL = "Scan support and influence"
 _ABOUT = (
     "Shows whether the pore would appear even if the scan did not show it, and the "
     "distance within which voxels affect the result."
