@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,35 @@ def test_a_resumed_fit_gives_the_same_numbers(made):
     torch.testing.assert_close(resumed.result(), whole.result(), rtol=0, atol=0)
     with pytest.raises(TrainingError, match="different settings"):
         fit_of(made, recipe="published").restore(first.state())
+
+
+def test_a_collapsed_fit_of_the_published_recipe_goes_back(made):
+    fit = fit_of(made, recipe="published")
+    for _ in range(30):
+        fit.step()
+    before = fit.loss
+    with torch.no_grad():
+        fit.network.get_submodule("head").bias.fill_(-10)
+    assert not fit.image().any()  # black everywhere, without gradients
+    assert fit.step() > before + 0.3
+    assert fit.collapses == 1
+    assert fit.step() < before + 0.05
+    assert fit.optimiser.param_groups[0]["lr"] == pytest.approx(0.5e-3)
+    resumed = fit_of(made, recipe="published")
+    resumed.restore(copy.deepcopy(fit.state()))
+    assert [resumed.step() for _ in range(3)] == [fit.step() for _ in range(3)]
+    assert resumed.collapses == 1
+
+
+def test_checkpoints_without_a_copy_can_be_resumed(made):
+    fit = fit_of(made, recipe="published")
+    fit.step()
+    state = copy.deepcopy(fit.state())
+    for key in ("collapses", "copy", "lowest"):
+        del state[key]
+    resumed = fit_of(made, recipe="published")
+    resumed.restore(state)
+    assert resumed.step() == fit.step()
 
 
 def moved_patterns(patterns):

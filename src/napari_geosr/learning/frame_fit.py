@@ -18,6 +18,7 @@ References
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -48,6 +49,11 @@ _LEVELS = 3
 _DECAY = 0.9
 #: Number of steps between two reductions of the learning rate.
 _DECAY_STEPS = 50
+#: Increase of the loss of ``published`` that shows that the fit has collapsed. (The
+#: loss is 1 minus the structural similarity; good fits fluctuate by up to 0.15.)
+_COLLAPSE = 0.3
+#: Number of steps between two copies of the state to which a collapsed fit goes back.
+_COPY_STEPS = 20
 #: Learning rate of the corrections of the patterns, in their units.
 _FRINGE_RATE = 2e-3
 #: Weight of the structural similarity in the loss.
@@ -192,6 +198,8 @@ class FrameFit:
         Number of steps done.
     loss : float
         Loss of the last step.
+    collapses : int
+        Number of times that the fit collapsed. Each halves the learning rate.
     """
 
     def __init__(
@@ -236,7 +244,9 @@ class FrameFit:
             self.fringe_optimiser = torch.optim.Adam(
                 self.fringes.parameters(), _FRINGE_RATE
             )
-        self.iteration, self.loss = 0, 0.0
+        self.iteration, self.loss, self.collapses = 0, 0.0, 0
+        #: State to which a collapsed fit goes back, and the lowest loss before it.
+        self._copy, self._lowest = copy.deepcopy(self._fitted()), math.inf
 
     def _inputs(self) -> Tensor:
         """Return frames on the fine grid and, for ``refine``, the initial object."""
@@ -279,7 +289,7 @@ class FrameFit:
             If the loss becomes NaN.
         """
         for group in self.optimiser.param_groups:
-            fall = _DECAY ** (self.iteration // _DECAY_STEPS)
+            fall = _DECAY ** (self.iteration // _DECAY_STEPS) / 2**self.collapses
             group["lr"] = self.settings.learning_rate * fall
         image = self.image()
         after = self.settings.patterns_after
@@ -291,6 +301,17 @@ class FrameFit:
             loss = 1 - frames_similarity(expected, self.frames)
         else:
             loss = self._misfit(expected, image)
+        self.iteration += 1
+        self.loss = float(loss.detach())
+        if self.loss != self.loss:
+            raise TrainingError(
+                f"The loss became NaN at step {self.iteration}. Start again with half "
+                "the learning rate."
+            )
+        if self.settings.recipe == "published" and self._has_collapsed():
+            self._load(copy.deepcopy(self._copy))
+            self.collapses += 1
+            return self.loss
         optimisers = [self.optimiser]
         if fringes is not None:
             optimisers.append(self.fringe_optimiser)
@@ -299,14 +320,17 @@ class FrameFit:
         loss.backward()  # type: ignore[no-untyped-call]
         for optimiser in optimisers:
             optimiser.step()
-        self.iteration += 1
-        self.loss = float(loss.detach())
-        if self.loss != self.loss:
-            raise TrainingError(
-                f"The loss became NaN at step {self.iteration}. Start again with half "
-                "the learning rate."
-            )
         return self.loss
+
+    def _has_collapsed(self) -> bool:
+        """Compare the loss with the lowest one, and keep copies of good states."""
+        if self.loss > self._lowest + _COLLAPSE:
+            return True
+        steps = self.iteration - self._copy.get("iteration", 0)
+        if self.loss < self._lowest and steps >= _COPY_STEPS:
+            self._copy = {**copy.deepcopy(self._fitted()), "iteration": self.iteration}
+        self._lowest = min(self._lowest, self.loss)
+        return False
 
     def _misfit(self, expected: Tensor, image: Tensor) -> Tensor:
         scale = (expected * self.frames).sum() / expected.square().sum().clamp(1e-12)
@@ -363,9 +387,18 @@ class FrameFit:
 
     def state(self) -> AnyDict:
         """Return the state from which the fit can be resumed."""
-        state: AnyDict = {
+        return {
             "iteration": self.iteration,
             "loss": self.loss,
+            "collapses": self.collapses,
+            "copy": self._copy,
+            "lowest": self._lowest,
+            **self._fitted(),
+        }
+
+    def _fitted(self) -> AnyDict:
+        """Return the states of the fitted parts and of their optimisers."""
+        state: AnyDict = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -373,6 +406,13 @@ class FrameFit:
             state["fringes"] = self.fringes.state_dict()
             state["fringe_optimiser"] = self.fringe_optimiser.state_dict()
         return state
+
+    def _load(self, state: AnyDict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.fringes is not None:
+            self.fringes.load_state_dict(state["fringes"])
+            self.fringe_optimiser.load_state_dict(state["fringe_optimiser"])
 
     def restore(self, state: AnyDict) -> None:
         """Load a state returned by `state`.
@@ -383,17 +423,17 @@ class FrameFit:
             If the state belongs to other settings.
         """
         try:
-            self.network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            if self.fringes is not None:
-                self.fringes.load_state_dict(state["fringes"])
-                self.fringe_optimiser.load_state_dict(state["fringe_optimiser"])
+            self._load(state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
                 "The checkpoint belongs to different settings or frames. Start again "
                 "in another folder."
             ) from error
         self.iteration, self.loss = int(state["iteration"]), float(state["loss"])
+        # Older checkpoints have no copy.
+        self.collapses = int(state.get("collapses", 0))
+        self._lowest = float(state.get("lowest", self.loss))
+        self._copy = copy.deepcopy(state.get("copy", self._fitted()))
 
 
 def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
