@@ -68,10 +68,15 @@ def shift_ends(name: str) -> Callable[[Row, float], tuple[float, float]]:
     return ends
 
 
+#: Smallest standard deviation of the porosities of samples: about one voxel of a result.
+#: Samples without any pores have the same porosity.
+_LEAST_SPREAD = 1e-5
+
+
 def centre_and_spread(row: Row) -> tuple[float, float]:
     """Return mean and standard deviation of the porosities of the samples."""
     each = row["samples"]["each porosity"]
-    return float(np.mean(each)), float(np.std(each, ddof=1))
+    return float(np.mean(each)), max(float(np.std(each, ddof=1)), _LEAST_SPREAD)
 
 
 def spread_score(row: Row) -> float:

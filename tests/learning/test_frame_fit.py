@@ -109,6 +109,17 @@ def test_a_collapsed_fit_of_the_published_recipe_goes_back(made):
     assert resumed.collapses == 1
 
 
+def test_a_fit_that_collapses_before_the_first_copy_starts_again(made):
+    fit = fit_of(made, recipe="published")
+    first = fit.step()
+    fit._lowest = first - 0.35  # as after a short rise of the similarity
+    fit.step()
+    assert fit.collapses == 1
+    assert fit.step() == first
+    assert [fit.step() for _ in range(30)][-1] < 0.97 * first
+    assert fit.collapses == 1
+
+
 def test_checkpoints_without_a_copy_can_be_resumed(made):
     fit = fit_of(made, recipe="published")
     fit.step()

@@ -310,6 +310,7 @@ class FrameFit:
             )
         if self.settings.recipe == "published" and self._has_collapsed():
             self._load(copy.deepcopy(self._copy))
+            self._lowest = self._copy.get("loss", math.inf)
             self.collapses += 1
             return self.loss
         optimisers = [self.optimiser]
@@ -328,7 +329,8 @@ class FrameFit:
             return True
         steps = self.iteration - self._copy.get("iteration", 0)
         if self.loss < self._lowest and steps >= _COPY_STEPS:
-            self._copy = {**copy.deepcopy(self._fitted()), "iteration": self.iteration}
+            self._copy = copy.deepcopy(self._fitted())
+            self._copy |= {"iteration": self.iteration, "loss": self.loss}
         self._lowest = min(self._lowest, self.loss)
         return False
 
