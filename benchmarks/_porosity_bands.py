@@ -68,7 +68,7 @@ def shift_ends(name: str) -> Callable[[Row, float], tuple[float, float]]:
     return ends
 
 
-#: Smallest standard deviation of the porosities of samples: about one voxel of a result.
+#: Smallest standard deviation of the porosities of samples: about a voxel of a result.
 #: Samples without any pores have the same porosity.
 _LEAST_SPREAD = 1e-5
 
