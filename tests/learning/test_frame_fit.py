@@ -109,6 +109,22 @@ def test_a_collapsed_fit_of_the_published_recipe_goes_back(made):
     assert resumed.collapses == 1
 
 
+@pytest.mark.parametrize("step", [10, 35])
+def test_a_fit_makes_progress_after_a_collapse(made, step):
+    """The step to which it goes back has a higher loss than the lowest one."""
+    fit = fit_of(made, recipe="published")
+    while fit.iteration < step:
+        fit.step()
+    lowest = fit.loss
+    fit._lowest = min(fit._lowest, lowest - 0.4)
+    with torch.no_grad():
+        fit.network.get_submodule("head").bias.fill_(-10)
+    while fit.iteration < max(step, 20) + 30:
+        fit.step()
+    assert fit.collapses == 1
+    assert fit.loss < lowest
+
+
 def test_checkpoints_without_a_copy_can_be_resumed(made):
     fit = fit_of(made, recipe="published")
     fit.step()
