@@ -254,6 +254,15 @@ def test_bad_input_is_one_sentence(name, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["raw.tif"]
 
 
+@pytest.mark.parametrize("phases", ["3", "4"])
+def test_three_beams_with_too_few_phases_are_not_simulated(phases, tmp_path, capsys):
+    words = ["simulate", "sim", "--beams", "3", "--phases", phases, "--size", "32"]
+    assert run([*words, "--out", f"{tmp_path}/sim"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"which {phases} phases cannot separate: use at least 5 phases" in said
+    assert not (tmp_path / "sim").exists()
+
+
 def test_missing_optics_are_named(tmp_path, capsys):
     path = save(tmp_path / "raw.tif", scene(size=96).frames)
     assert run(["sim", str(path), "--out", f"{tmp_path}/o.tif", "--na", "1.4"]) == 2

@@ -310,7 +310,6 @@ class FrameFit:
             )
         if self.settings.recipe == "published" and self._has_collapsed():
             self._load(copy.deepcopy(self._copy))
-            self._lowest = self._copy.get("loss", math.inf)
             self.collapses += 1
             return self.loss
         optimisers = [self.optimiser]
@@ -324,13 +323,18 @@ class FrameFit:
         return self.loss
 
     def _has_collapsed(self) -> bool:
-        """Compare the loss with the lowest one, and keep copies of good states."""
-        if self.loss > self._lowest + _COLLAPSE:
+        """Compare the loss with the lowest one, and keep copies of good states.
+
+        The loss of the first steps jumps, so they do not count as collapsed.
+        """
+        if self.loss > self._lowest + _COLLAPSE and self.iteration > _COPY_STEPS:
+            # The copy has a higher loss than some of the steps after it.
+            self._lowest = self._copy.get("loss", math.inf)
             return True
         steps = self.iteration - self._copy.get("iteration", 0)
         if self.loss < self._lowest and steps >= _COPY_STEPS:
-            self._copy = copy.deepcopy(self._fitted())
-            self._copy |= {"iteration": self.iteration, "loss": self.loss}
+            now = {"iteration": self.iteration, "loss": self.loss}
+            self._copy = {**copy.deepcopy(self._fitted()), **now}
         self._lowest = min(self._lowest, self.loss)
         return False
 

@@ -190,6 +190,16 @@ class SimulateSimConfig(Config):
     seed: int = Field(0, ge=0, title="Seed", description="Random seed.")
 
     @model_validator(mode="after")
+    def _check_phases(self) -> Self:
+        if self.phases is not None and self.phases < self._fewest_phases():
+            raise ValueError(
+                "three beams produce two patterns in each direction, which "
+                f"{self.phases} phases cannot separate: use at least "
+                f"{self._fewest_phases()} phases"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_period(self) -> Self:
         if self.cut_off() * (self.frequency or 0.85) >= 0.5:
             raise ValueError(
@@ -202,10 +212,14 @@ class SimulateSimConfig(Config):
         """Return the cut-off frequency of the objective in cycles per pixel."""
         return 2 * self.na / self.wavelength * self.pixel
 
+    def _fewest_phases(self) -> int:
+        """Return the number of bands of linear illumination: one phase for each."""
+        return 2 * self.beams - 1
+
     def scene(self) -> SimScene:
         """Convert the settings to pixels."""
         nonlinear = self.nonlinear != "none"
-        phases = 7 if nonlinear else 2 * self.beams - 1
+        phases = 7 if nonlinear else self._fewest_phases()
         return SimScene(
             size=self.size,
             angles=self.angles or (5 if nonlinear else 3),
