@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from _document import merged_tables, replace_section, section, typeset
-from bench_sim import KINDS, SNRS
+from bench_sim import KINDS, SNRS, place_of
 from napari_geosr.physics.illumination.simulation import STRUCTURES
 
 #: Numbers of steps after which the network is evaluated.
@@ -19,6 +19,8 @@ STEPS = (200, 500, 1000)
 #: Largest number of iterations of Richardson–Lucy that the program accepts.
 MOST = 1000
 SEEDS = (0, 1, 2)
+#: Time in seconds from which no decimals are written.
+_WHOLE_SECONDS = 10
 #: Smallest difference in PSNR (dB) that counts in the verdict.
 MARGIN = 0.5
 
@@ -110,7 +112,7 @@ def psnr_table(table: Table) -> str:
             f"| {' | '.join(map(str, key))} | {len(last)} "
             f"| {table.mean(key, 'wiener', 'psnr'):.1f} | {rl:.1f} "
             f"| {' / '.join(f'{v:.1f}' for v in ours)} "
-            f"| {', '.join(map(str, chosen))} | {gain:+.1f} dB | {verdict} |"
+            f"| {', '.join(map(str, chosen))} | {gain:+.2f} dB | {verdict} |"
         )
     return "\n".join(lines)
 
@@ -144,7 +146,8 @@ def published_table(table: Table) -> str:
     """
     columns = {
         "joint-rl": "joint Richardson–Lucy",
-        "joint-rl-equal": "joint Richardson–Lucy, same computing time as 200 steps",
+        "joint-rl-equal": "joint Richardson–Lucy, as long as 200 steps, at most "
+        f"{MOST} iterations",
         "published-equal": "`published`, same computing time as Richardson–Lucy",
         **{f"published-{n}": f"`published`, {n} steps" for n in STEPS},
     }
@@ -156,15 +159,22 @@ def published_table(table: Table) -> str:
         seeds = table.seeds(key, f"published-{STEPS[0]}")
         cells = []
         for name in columns:
-            if name not in table.found[key]:
-                cells.append("not run")
-                continue
-            cells.append(
-                f"{table.mean(key, name, 'psnr', seeds):.1f} dB / "
-                f"{table.mean(key, name, 'seconds', seeds):.0f} s"
-            )
+            is_run = name in table.found[key]
+            cells.append(_cell(table, key, name, seeds) if is_run else "not run")
         lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(
+    table: Table, key: tuple[str, str, int], name: str, seeds: Iterable[int]
+) -> str:
+    """PSNR, correlation, resolution in camera pixels, and seconds of a method."""
+    psnr, ncc, size, seconds = (
+        table.mean(key, name, what, seeds) for what in ("psnr", "ncc", "frc", "seconds")
+    )
+    period = f"{size:.1f} px" if np.isfinite(size) else "no resolution"
+    digits = 0 if seconds >= _WHOLE_SECONDS else 1
+    return f"{psnr:.1f} dB / {ncc:.2f} / {period} / {seconds:.{digits}f} s"
 
 
 def curve_table(table: Table) -> str:
@@ -195,7 +205,8 @@ _TABLES: dict[str, Callable[[Table], str]] = {
 def write_tables(table: Table, document: Path | None) -> None:
     """Print all tables and write them into a document.
 
-    Lines of the document for cases without rows are kept.
+    Lines of the document for cases without rows are kept, even if the titles of the
+    columns have changed.
     """
     for name, make in _TABLES.items():
         text = make(table)
@@ -205,12 +216,12 @@ def write_tables(table: Table, document: Path | None) -> None:
             continue
         print(text)
         if document is not None:
-            old = section(document, f"benchmark {name}")
-            text = merged_tables(old, typeset(text), _place)
+            old, new = section(document, f"benchmark {name}"), typeset(text)
+            text = merged_tables(old, new, place_of)
+            kept = len(text.splitlines()) - len(new.splitlines())
+            if kept and old.splitlines()[0] != new.splitlines()[0]:
+                print(
+                    f"'benchmark {name}': the titles of the columns have changed, but "
+                    f"lines without rows are kept ({kept}). Run their cases again."
+                )
             replace_section(document, f"benchmark {name}", text)
-
-
-def _place(cells: Sequence[str]) -> tuple[int, int, int]:
-    """Return the position of a line in a table, from its first three cells."""
-    kind, structure, snr = cells[:3]
-    return list(KINDS).index(kind), STRUCTURES.index(structure), int(snr)

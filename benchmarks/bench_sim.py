@@ -2,11 +2,14 @@
 
     python benchmarks/bench_sim.py [--quick] [--out docs/evidence/sim_methods.md]
         [--only quality|resolution|speed|shared] [--data ../shared/data]
+        [--kinds nonlinear] [--structures er] [--snrs 20 50]
 
 For the quality, the patterns are estimated from the frames, and the result is compared
 with the object averaged over the pixels of the result. Nonlinear frames are saturated
 (s = 4), with five angles and seven phases, and three harmonics are used. The resolution
-is the period at which the ring correlation with the object falls below 1/7.
+is the period at which the ring correlation with the object falls below 1/7. The last
+three options limit the quality to some cases; the document keeps the lines of the
+others.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from _document import replace_section
+from _document import merged_tables, replace_section, section, typeset
 from napari_geosr import io
 from napari_geosr.core.sim_frames import Optics, SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
@@ -52,6 +55,8 @@ TABLES = ("shared", "resolution", "speed", "quality")
 #: Methods of the tables; for the network, see `bench_sim_network.py`.
 METHODS = ("widefield", "wiener", "joint-rl")
 Array = npt.NDArray[np.floating]
+#: Illumination, structure and signal-to-noise ratio.
+Case = tuple[str, str, int]
 ROOT = Path(__file__).resolve().parents[1]
 SNRS = (5, 10, 20, 50)
 CUT_OFF, PIXEL = 0.37, 0.065
@@ -61,11 +66,8 @@ KINDS = {
     "linear": (SimScene(), 1),
     "nonlinear": (NONLINEAR, 3),
 }
-#: For each kind: structures, number of seeds, edge of the frames, upscale factor.
-RUNS = {
-    "linear": (STRUCTURES, 3, 192, 2),
-    "nonlinear": (STRUCTURES, 1, 96, 4),
-}
+#: For each kind: number of seeds, edge of the frames, upscale factor.
+RUNS = {"linear": (3, 192, 2), "nonlinear": (1, 96, 4)}
 #: Width of the excluded border of a result in pixels.
 BORDER = 24
 UPSCALE = 4
@@ -102,22 +104,42 @@ def figures(image: Array, truth: Array) -> tuple[float, float]:
 class Row(NamedTuple):
     """Correlation, PSNR, resolution and seconds of a method in one case."""
 
-    case: tuple[str, str, int]
+    case: Case
     method: str
     figures: tuple[float, ...]
 
 
-def quality_rows(quick: bool) -> Iterator[Row]:
-    """Yield the results of each method as means over the seeds."""
-    cases = [
-        (kind, structure, snr)
-        for kind, (structures, *_) in RUNS.items()
-        for structure, snr in itertools.product(structures, SNRS)
-        if not quick or structure == "filaments"
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that limit a benchmark to some cases (`chosen_cases`)."""
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=tuple(KINDS))
+    parser.add_argument(
+        "--structures", nargs="+", choices=STRUCTURES, default=STRUCTURES
+    )
+    parser.add_argument("--snrs", nargs="+", type=int, choices=SNRS, default=SNRS)
+
+
+def chosen_cases(options: argparse.Namespace) -> list[Case]:
+    """Return the cases that are selected by the options of `add_case_options`."""
+    return [
+        case
+        for case in itertools.product(KINDS, STRUCTURES, SNRS)
+        if case[0] in options.kinds
+        and case[1] in options.structures
+        and case[2] in options.snrs
     ]
+
+
+def place_of(cells: Sequence[str]) -> tuple[int, int, int]:
+    """Return the position of a line in a table, from its first three cells."""
+    kind, structure, snr = cells[:3]
+    return list(KINDS).index(kind), STRUCTURES.index(structure), int(snr)
+
+
+def quality_rows(cases: Iterable[Case], quick: bool) -> Iterator[Row]:
+    """Yield the results of each method as means over the seeds."""
     for kind, structure, snr in cases:
         options, harmonics = KINDS[kind]
-        _, seeds, size, upscale = RUNS[kind]
+        seeds, size, upscale = RUNS[kind]
         found: dict[str, list[tuple[float, ...]]] = {m: [] for m in METHODS}
         for seed in range(1 if quick else seeds):
             scene = replace(options, size=size, cut_off=CUT_OFF, snr=snr, seed=seed)
@@ -167,9 +189,9 @@ def judged(
     return (*figures(image, truth), np.nan if size is None else size, seconds)
 
 
-def quality_table(quick: bool) -> str:
+def quality_table(cases: Iterable[Case], quick: bool) -> str:
     """Return a table with rows of structure and noise, and columns of methods."""
-    rows = list(quality_rows(quick))
+    rows = list(quality_rows(cases, quick))
     lines = [
         "| illumination | structure | SNR | "
         + " | ".join(METHOD_TITLES[m] for m in METHODS)
@@ -346,12 +368,16 @@ def main() -> None:
     parser.add_argument("--only", choices=TABLES)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    add_case_options(parser)
     options = parser.parse_args()
+    cases = chosen_cases(options)
+    if options.quick:
+        cases = [case for case in cases if case[1] == "filaments"]
     tables: dict[str, Callable[[], str]] = {
         "shared": lambda: shared_table(options.data),
         "resolution": resolution_table,
         "speed": speed_table,
-        "quality": lambda: quality_table(options.quick),
+        "quality": lambda: quality_table(cases, options.quick),
     }
     for name, make in tables.items():
         if options.only not in (None, name):
@@ -361,8 +387,12 @@ def main() -> None:
             continue
         table = make()
         print(table, flush=True)
-        if options.out is not None:
-            replace_section(options.out, f"benchmark {name}", table)
+        if options.out is None:
+            continue
+        if name == "quality":
+            old = section(options.out, f"benchmark {name}")
+            table = merged_tables(old, typeset(table), place_of)
+        replace_section(options.out, f"benchmark {name}", table)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ from bench_sim import (
     CUT_OFF,
     KINDS,
     SNRS,
+    add_case_options,
+    chosen_cases,
     figures,
     target,
 )
@@ -300,22 +302,13 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
     parser.add_argument("--minutes", type=float, default=60.0, help="0: tables only")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=tuple(KINDS))
-    parser.add_argument(
-        "--structures", nargs="+", choices=STRUCTURES, default=STRUCTURES
-    )
-    parser.add_argument("--snrs", nargs="+", type=int, default=SNRS)
+    add_case_options(parser)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     options = parser.parse_args()
+    chosen = chosen_cases(options)
 
     def wanted(case: Case, part: str) -> bool:
-        kind, structure, snr, _ = case
-        return (
-            part in options.parts
-            and kind in options.kinds
-            and structure in options.structures
-            and snr in options.snrs
-        )
+        return part in options.parts and case[:3] in chosen
 
     fill(options.rows, options.minutes, wanted)
     write_tables(Table(read(options.rows)), options.out)

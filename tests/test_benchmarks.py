@@ -109,7 +109,7 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
     assert table.cases("joint-rl") == [("linear", "er", 20)]
     row = bench.psnr_table(table).splitlines()[-1]
     assert "| 2 | nan | 30.5 |" in row
-    assert row.endswith("| -1.5 dB | **worse** |")
+    assert row.endswith("| -1.50 dB | **worse** |")
     assert "| 30.0 | 77 |" in bench.curve_table(table).splitlines()[-1]
     document = tmp_path / "doc.md"
     name = "benchmark network published"  # has no rows
@@ -122,12 +122,14 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
 
 
 def test_lines_of_a_document_without_rows_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The published recipe: seed 0 only, and fewer steps for nonlinear frames."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     bench = importlib.import_module("_sim_network_tables")
-    figures = {"ncc": 0.9, "frc": None, "seconds": 2.0}
+    figures = {"ncc": 0.9, "frc": 1.94, "seconds": 2.0}
     found = {"joint-rl": 30.0, "published-equal": 20.0, "published-200": 22.0}
     rows = [
         bench.Row(case, "published", method, figures | {"psnr": psnr + case[3]})
@@ -147,14 +149,58 @@ def test_lines_of_a_document_without_rows_are_kept(
     document.write_text(f"<!-- {name} -->\n\n{lines}\n\n<!-- end of {name} -->\n")
     bench.write_tables(bench.Table(rows), document)
     written = [line for line in document.read_text().splitlines() if line[:1] == "|"]
-    assert "same computing time" in written[0]
-    assert written[2].startswith("| linear | rings | 5 | 30.0 dB / 2 s | not run |")
+    assert "as long as 200 steps, at most 1000 iterations" in written[0]
+    cell = "30.0 dB / 0.90 / 1.9 px / 2.0 s"
+    assert written[2].startswith(f"| linear | rings | 5 | {cell} | not run |")
     assert written[3] == old[3]
     assert written[4] == (
-        "| nonlinear | er | 20 | 30.0 dB / 2 s | not run | 20.0 dB / 2 s "
-        "| 22.0 dB / 2 s | not run | not run |"
+        f"| nonlinear | er | 20 | {cell} | not run | {cell.replace('30', '20')} "
+        f"| {cell.replace('30', '22')} | not run | not run |"
     )
     assert len(written) == 5
+    assert "lines without rows are kept (1)" in capsys.readouterr().out
+    long = bench.Row(
+        ("linear", "er", 20, 0),
+        "published",
+        "published-200",
+        {**figures, "psnr": 18.5, "frc": None, "seconds": 31.7},
+    )
+    bench.write_tables(bench.Table([*rows, long]), document)
+    assert "18.5 dB / 0.90 / no resolution / 32 s" in document.read_text()
+    assert "are kept" not in capsys.readouterr().out
+
+
+def test_a_case_of_the_quality_table_is_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    bench = importlib.import_module("bench_sim")
+    document, name = tmp_path / "doc.md", "benchmark quality"
+    old = [
+        "| illumination | structure | SNR | widefield | wiener | joint-rl |",
+        "|---|---|---|---|---|---|",
+        "| linear | er | 20 | | | kept |",
+        "| nonlinear | er | 50 | | | old |",
+    ]
+    lines = "\n".join(old)
+    document.write_text(f"<!-- {name} -->\n\n{lines}\n\n<!-- end of {name} -->\n")
+
+    def rows(cases: Any, _quick: bool) -> Any:
+        for case in cases:
+            for method in bench.METHODS:
+                yield bench.Row(case, method, (0.9, 31.5, 0.5, 78.0))
+
+    monkeypatch.setattr(bench, "quality_rows", rows)
+    words = "--only quality --kinds nonlinear --structures er --snrs 20 50 --out"
+    monkeypatch.setattr(sys, "argv", ["bench_sim.py", *words.split(), str(document)])
+    bench.main()
+    written = [line for line in document.read_text().splitlines() if line[:1] == "|"]
+    assert written[2] == old[2]
+    assert [line[:21] for line in written[3:]] == [
+        "| nonlinear | er | 20",
+        "| nonlinear | er | 50",
+    ]
+    assert "0.900 / 31.5 dB / 0.50 px / 78.0 s" in written[4]
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("linear", (2, 3)), ("nonlinear", (2,))])

@@ -16,7 +16,13 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import BlockDone, PreviewReady, StageStarted, run_to_end
-from napari_geosr.operations.sim import SimConfig, memory, planes, run_steps
+from napari_geosr.operations.sim import (
+    SimConfig,
+    estimate_steps,
+    memory,
+    planes,
+    run_steps,
+)
 from napari_geosr.operations.sim.memory import plan_tiles
 from napari_geosr.operations.sim.planes import (
     choose_iterations,
@@ -152,6 +158,28 @@ def test_nonlinear_illumination_resolves_more():
         for p in (linear, three)
     )
     assert more > one + 0.05
+
+
+@pytest.mark.parametrize(
+    ("phases", "harmonics", "saturation"), [(5, 2, 2.0), (9, 3, 4.0)]
+)
+def test_few_and_many_phases_of_nonlinear_frames(phases, harmonics, saturation):
+    """Five angles; the patterns are found in the frames."""
+    nonlinear = {"response": "saturated", "saturation": saturation, "snr": 30}
+    made = scene("er", angles=5, phases=phases, size=64, **nonlinear)
+    frames = frames_of_scene(made)
+    config = SimConfig(
+        method="wiener", harmonics=harmonics, iterations=20, checks=False, **THREADS
+    )
+    estimate = run_to_end(estimate_steps(frames, config))
+    assert not estimate.problems
+    ncc = {}
+    for method in METHODS:
+        settings = config.model_copy(update={"method": method})
+        result = run_to_end(run_steps(frames, settings, patterns=estimate))
+        ncc[method] = correlation(np.asarray(result.volume), made.truth)
+    assert ncc["wiener"] > ncc["widefield"] + 0.25
+    assert ncc["joint-rl"] > ncc["widefield"] + 0.1
 
 
 def test_iterations_are_chosen_by_held_out_photons():

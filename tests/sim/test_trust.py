@@ -284,6 +284,29 @@ def test_warnings_about_patterns_say_what_to_do(kind, is_found):
     assert ("spectrum of the SIM dock" in warning) == is_found
 
 
+@pytest.mark.parametrize(("structure", "snr"), [("er", 5), ("spots", 20)])
+def test_wave_vectors_far_from_the_pattern_get_no_small_error(structure, snr):
+    made = scene(structure, snr=snr)
+    true = np.array(made.patterns.fringes[0].wave_vector)
+
+    def warning(k) -> tuple[str, SimTrust]:
+        """The warning about the wave vector of the first angle, and all checks."""
+        given = estimate_of(made, with_first(made.patterns, wave_vector=tuple(k)))
+        trust = checked(given, has_resolution=False)
+        words = ("differs by", "no clear pattern near")
+        return next(t for t in trust.warnings if any(w in t for w in words)), trust
+
+    turned = 1.15 * 0.37 * np.array([[0, 1], [-1, 0]]) @ true / np.linalg.norm(true)
+    text, trust = warning(turned)
+    assert text.startswith("Angle 1: there is no clear pattern near the one used (conf")
+    assert "Omit --patterns" in text
+    assert np.isnan(trust.wave_vector_errors).tolist() == [True, False, False]
+    assert "Angle 1" in trust.to_json_dict()["no_value"]["wave_vector_errors_cycles"]
+    cycle = true / np.linalg.norm(true) / 128
+    assert "differs by at least 2.9" in warning(true + 2.9 * cycle)[0]
+    assert "differs by 1.0" in warning(true + cycle)[0]
+
+
 @pytest.mark.parametrize("structure", ["filaments", "spots"])
 def test_images_of_patterns_in_the_wrong_order_are_reported(structure):
     from napari_geosr.physics.illumination import IlluminationOperator, fringe_values

@@ -190,15 +190,12 @@ class AngleFit:
         """Return the grid point nearest to the wave vector, and its confidence."""
         return self.peaks(ring).highest()
 
-    def clarity(self, k: tuple[float, float]) -> float:
-        """Return the highest confidence of any pattern, even far from `k`.
-
-        The search includes the frequency of `k` even if it is outside the usual ring.
-        """
+    def ring_with(self, k: tuple[float, float]) -> tuple[float, float]:
+        """Return the usual range of frequencies, extended to include those near `k`."""
         low, high = search_ring(self.otf)
         frequency = math.hypot(*k)
-        ring = min(low, _NEAR[0] * frequency), max(high, _NEAR[1] * frequency)
-        return self.coarse((ring[0], min(ring[1], _NYQUIST)))[1]
+        highest = min(max(high, _NEAR[1] * frequency), _NYQUIST)
+        return min(low, _NEAR[0] * frequency), highest
 
     def related(
         self,
@@ -437,10 +434,7 @@ def fit_fringe(
     elif near is not None and confidence > 0:
         reach = near_reach(fit.shape)
         k, best = fit.refine(peaks.nearest(near, reach)), confidence
-        confidence = peaks.confidence_at(k)
-        if harmonics > 1 and 2 * math.hypot(*k) <= high:
-            finer = peaks.confidence_at((2 * k[0], 2 * k[1]))
-            confidence = math.hypot(confidence, finer)
+        confidence = peaks.confidence_of(k, harmonics, high)
         prominence = min(1.0, confidence / best)
     k = upward(k)
     phases, modulation, evenness = fit.phases_at(k)

@@ -90,6 +90,19 @@ class CorrelationPeaks:
         )
         return math.sqrt(float(self.values[np.ix_(rows, columns)].max()))
 
+    def confidence_of(
+        self, k: tuple[float, float], harmonics: int, highest: float
+    ) -> float:
+        """Return the confidence of a pattern with one or several harmonics.
+
+        The confidences of the fundamental and of the second harmonic are added in
+        quadrature, unless the frequency of the second one exceeds `highest`.
+        """
+        confidence = self.confidence_at(k)
+        if harmonics == 1 or 2 * math.hypot(*k) > highest:
+            return confidence
+        return math.hypot(confidence, self.confidence_at((2 * k[0], 2 * k[1])))
+
 
 def radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]

@@ -32,6 +32,7 @@ from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefiel
 from napari_geosr.operations.sim.trust.causes import offset_warnings
 from napari_geosr.operations.sim.trust.pattern_checks import (
     PatternFit,
+    elsewhere_reasons,
     image_warnings,
     measured_fringes,
     pattern_warnings,
@@ -94,7 +95,7 @@ class SimTrust:
         given as images, NaN if no pattern is clear in the frames of the angle.
     wave_vector_errors : ndarray of shape (angles,)
         Distance from the wave vector in the frames, in cycles per field of view; NaN if
-        no pattern is clear in them.
+        no pattern is clear in them, or none near the wave vector used.
     modulation : ndarray of shape (angles,)
         Modulation of the fundamental in the frames; NaN if it could not be measured.
     frc_resolution : float or None
@@ -218,8 +219,9 @@ def trust_steps(
         block, estimate, config, iterations, device, should_stop
     )
     yield BlockDone(2, 4)
-    cycles, modulation, confidence = measured_fringes(block, estimate)
-    fit.phase_errors[np.isnan(cycles)] = np.nan
+    fringes = measured_fringes(block, estimate)
+    clear = np.array([fringe.is_clear for fringe in fringes], bool)
+    fit.phase_errors[~clear] = np.nan
     yield BlockDone(3, 4)
     sizes = dict[str, float | None].fromkeys(_RESOLUTIONS)
     reasons = dict.fromkeys(_RESOLUTIONS, _NOT_FIRST)
@@ -229,14 +231,16 @@ def trust_steps(
         )
     if reason:
         reasons["held_out"] = reason
-    if reason := unclear_reason(confidence):
+    if elsewhere := elsewhere_reasons(fringes):
+        reasons["wave_vector_errors_cycles"] = " ".join(elsewhere)
+    if reason := unclear_reason(fringes):
         reasons |= dict.fromkeys(_PATTERN_ERRORS, reason)
     images = yield from image_warnings(
         part, patterns, estimate, config, device, should_stop
     )
     yield BlockDone(4, 4)
     warnings = [
-        *pattern_warnings(fit, cycles, modulation, confidence, images),
+        *pattern_warnings(fit, fringes, images),
         *offset_warnings(block, estimate),
         *residual_warnings(
             residual,
@@ -253,8 +257,8 @@ def trust_steps(
         residual.map,
         residual.place,
         np.degrees(fit.phase_errors).astype(np.float32),
-        np.asarray(cycles, np.float32),
-        np.asarray(modulation, np.float32),
+        np.asarray([fringe.error for fringe in fringes], np.float32),
+        np.asarray([fringe.modulation for fringe in fringes], np.float32),
         **sizes,
         unit=estimate.patterns.unit,
         reasons=reasons,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import SimConfig
@@ -20,7 +21,13 @@ from napari_geosr.operations.sim.estimate import PatternEstimate
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy
-from napari_geosr.sim.patterns import MIN_NEAR, AngleFit, harmonic_modulation
+from napari_geosr.sim.patterns import (
+    MIN_NEAR,
+    MIN_PROMINENCE,
+    AngleFit,
+    harmonic_modulation,
+)
+from napari_geosr.sim.peaks import CorrelationPeaks, near_reach
 from napari_geosr.sim.refine import fitted_patterns, support_factor
 
 FloatArray = npt.NDArray[np.float32]
@@ -40,6 +47,9 @@ _WORSE = 1.05
 #: is issued. The ratio is less than 1.1 for correct patterns, even if the sample
 #: bleaches.
 _UNEVEN_RESIDUAL = 1.2
+#: Distance, relative to that of the edge of the surroundings that are searched, above
+#: which a pattern may be farther away than the one found.
+_EDGE = 0.9
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
 #: Maximum difference of the modulation from that measured in the frames, relative and
@@ -200,41 +210,89 @@ def _iterate(
         yield BlockDone()
 
 
+@dataclass(frozen=True)
+class MeasuredFringe:
+    """The pattern of one angle, as measured in the frames of the whole field of view.
+
+    Attributes
+    ----------
+    error : float
+        Distance of the wave vector from that used, in cycles per field of view; NaN if
+        no pattern is clear in the frames, or none near the one used.
+    modulation : float
+        Modulation of the fundamental; NaN if no pattern is clear in the frames, or if
+        there are too few phases to separate the bands.
+    confidence : float
+        Height of the clearest correlation peak relative to the median.
+    near : float
+        The same for the clearest peak near the wave vector used; NaN if the strongest
+        correlation is at that wave vector.
+    is_far : bool
+        The pattern is at the edge of the surroundings that were searched, or a clearer
+        one is elsewhere, so `error` is a lower limit.
+    """
+
+    error: float
+    modulation: float
+    confidence: float
+    near: float = math.nan
+    is_far: bool = False
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the frames show a clear pattern anywhere."""
+        return self.confidence >= MIN_NEAR
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the only clear patterns are far from the one used."""
+        return self.is_clear and self.near < MIN_NEAR
+
+
 def measured_fringes(
     block: FloatArray, estimate: PatternEstimate
-) -> tuple[list[float], list[float], list[float]]:
-    """Measure the fringes in the frames of the whole field of view.
-
-    Returns
-    -------
-    errors : list of float
-        Distance of each wave vector from that used, in cycles per field of view; NaN if
-        no pattern is clear in the frames of this angle.
-    modulation : list of float
-        Modulation of the fundamental; NaN if no pattern is clear, or if there are too
-        few phases to separate the bands.
-    confidence : list of float
-        Height of the clearest correlation peak relative to the median.
-    """
-    errors, modulation, confidence = [], [], []
-    shape = np.asarray(block.shape[-2:])
+) -> list[MeasuredFringe]:
+    """Measure the fringes in the frames of the whole field of view."""
+    found = []
     for frames, fringe in zip(block, estimate.patterns.fringes, strict=False):
         fit = AngleFit(frames, estimate.otf, estimate.noise.variance, fringe.intensity)
-        confidence.append(fit.clarity(fringe.wave_vector))
-        if confidence[-1] < MIN_NEAR:
-            errors.append(math.nan)
-            modulation.append(math.nan)
+        ring = fit.ring_with(fringe.wave_vector)
+        peaks = fit.peaks(ring)
+        confidence = peaks.highest()[1]
+        if confidence < MIN_NEAR:
+            found.append(MeasuredFringe(math.nan, math.nan, confidence))
             continue
-        best = fit.refine(fringe.wave_vector)
-        moved = np.subtract(best, fringe.wave_vector) * shape
-        errors.append(float(np.hypot(*moved)))
+        error, near, is_at_edge = _distance(fit, peaks, fringe, ring[1])
+        is_far = is_at_edge or near < MIN_PROMINENCE * confidence
         is_separable = len(frames) > 2 * fringe.harmonics
-        found = harmonic_modulation(fit, fringe)[0] if is_separable else math.nan
-        modulation.append(found)
-    return errors, modulation, confidence
+        modulation = harmonic_modulation(fit, fringe)[0] if is_separable else math.nan
+        found.append(MeasuredFringe(error, modulation, confidence, near, is_far))
+    return found
 
 
-def unclear_reason(confidence: Sequence[float]) -> str:
+def _distance(
+    fit: AngleFit, peaks: CorrelationPeaks, fringe: FringePattern, highest: float
+) -> tuple[float, float, bool]:
+    """Return `error`, `near` and whether the pattern is at the edge of the search.
+
+    The strongest correlation next to a correct wave vector is always that of the
+    pattern, but next to a wrong one, it may be a peak of the noise.
+    """
+    k, shape = fringe.wave_vector, np.asarray(fit.shape)
+    error = float(np.hypot(*np.subtract(fit.refine(k), k) * shape))
+    if error <= MAX_CYCLES:
+        return error, math.nan, False
+    reach = near_reach(fit.shape)
+    best = fit.refine(peaks.nearest(k, reach))
+    near = peaks.confidence_of(best, fringe.harmonics, highest)
+    if near < MIN_NEAR:
+        return math.nan, near, False
+    moved = np.subtract(best, k)
+    is_at_edge = float(np.hypot(*moved / np.asarray(reach))) > _EDGE
+    return float(np.hypot(*moved * shape)), near, is_at_edge
+
+
+def unclear_reason(fringes: Sequence[MeasuredFringe]) -> str:
     """Return why the patterns of some angles cannot be checked; empty if all can.
 
     The correlation peak of a pattern needs many structures: images of only a few points
@@ -242,60 +300,77 @@ def unclear_reason(confidence: Sequence[float]) -> str:
 
     Parameters
     ----------
-    confidence : sequence of float
+    fringes : sequence of MeasuredFringe
         Return value of `measured_fringes`.
     """
-    unclear = [i for i, c in enumerate(confidence, start=1) if c < MIN_NEAR]
+    unclear = [i for i, fringe in enumerate(fringes, start=1) if not fringe.is_clear]
     if not unclear:
         return ""
-    # Rounded down, so that the value does not appear to reach the limit.
-    lowest = math.floor(10 * min(confidence)) / 10
+    lowest = min(fringe.confidence for fringe in fringes)
     return (
         f"Angle{'s' * (len(unclear) > 1)} {', '.join(map(str, unclear))}: the frames "
-        f"show no clear pattern (confidence {lowest:.1f}, at least {MIN_NEAR:g} is "
+        f"show no clear pattern (confidence {_shown(lowest)}, at least {MIN_NEAR:g} is "
         "needed), so wave vector, phases and modulation were not checked."
     )
 
 
+def elsewhere_reasons(fringes: Sequence[MeasuredFringe]) -> list[str]:
+    """Return a sentence for each angle without a clear pattern near the one used.
+
+    Parameters
+    ----------
+    fringes : sequence of MeasuredFringe
+        Return value of `measured_fringes`.
+    """
+    return [
+        f"Angle {angle}: there is no clear pattern near the one used (confidence "
+        f"{_shown(fringe.near)}, at least {MIN_NEAR:g} is needed), but there is one "
+        f"elsewhere in the spectrum (confidence {fringe.confidence:.1f})."
+        for angle, fringe in enumerate(fringes, start=1)
+        if fringe.is_elsewhere
+    ]
+
+
+def _shown(confidence: float) -> str:
+    """Return a confidence, rounded down so that it does not appear to reach a limit."""
+    return f"{math.floor(10 * confidence) / 10:.1f}"
+
+
 def pattern_warnings(
-    fit: PatternFit,
-    cycles: Sequence[float],
-    modulation: Sequence[float],
-    confidence: Sequence[float],
-    images: list[str],
+    fit: PatternFit, fringes: Sequence[MeasuredFringe], images: list[str]
 ) -> list[str]:
     """Return reasons to doubt the patterns, one sentence each.
 
     Parameters
     ----------
     fit : PatternFit
-    cycles, modulation, confidence : sequence of float
-        Return values of `measured_fringes`.
+    fringes : sequence of MeasuredFringe
+        Return value of `measured_fringes`.
     images : list of str
         Return value of `image_warnings`.
     """
-    reason = unclear_reason(confidence)
+    reason = unclear_reason(fringes)
     found = (
         [
             *_phase_warnings(fit.phase_errors, fit.advice),
-            *_cycle_warnings(cycles, fit.advice),
+            *_cycle_warnings(fringes, fit.advice),
             *images,
         ]
-        or _modulation_warnings(fit.patterns, modulation, fit.advice)
+        or _modulation_warnings(fit.patterns, fringes, fit.advice)
         or _residual_warnings(fit.residuals, fit.part.mean(axis=(2, 3)))
     )
     return [reason, *found] if reason else found
 
 
 def _modulation_warnings(
-    patterns: PatternSet, measured: Sequence[float], advice: str
+    patterns: PatternSet, measured: Sequence[MeasuredFringe], advice: str
 ) -> list[str]:
     found = []
     relative, absolute = _MODULATION_ERROR
-    for angle, (fringe, value) in enumerate(
+    for angle, (fringe, other) in enumerate(
         zip(patterns.fringes, measured, strict=False), start=1
     ):
-        used = fringe.modulation[0]
+        used, value = fringe.modulation[0], other.modulation
         if abs(value - used) > max(relative * abs(used), absolute):
             found.append(
                 f"Angle {angle}: the modulation of the pattern is {used:.2f}, but "
@@ -337,10 +412,14 @@ def _residual_warnings(residuals: FloatArray, means: FloatArray) -> list[str]:
     ]
 
 
-def _cycle_warnings(cycles: Sequence[float], advice: str) -> list[str]:
-    return [
-        f"Angle {angle}: the pattern in the frames differs by {value:.2f} cycles per "
-        f"field of view from the one used. {advice}"
-        for angle, value in enumerate(cycles, start=1)
-        if value > MAX_CYCLES
-    ]
+def _cycle_warnings(fringes: Sequence[MeasuredFringe], advice: str) -> list[str]:
+    found = [f"{reason} {advice}" for reason in elsewhere_reasons(fringes)]
+    for angle, fringe in enumerate(fringes, start=1):
+        if fringe.error > MAX_CYCLES:
+            least = "at least " if fringe.is_far else ""
+            found.append(
+                f"Angle {angle}: the pattern in the frames differs by {least}"
+                f"{fringe.error:.2f} cycles per field of view from the one used. "
+                f"{advice}"
+            )
+    return found
