@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import napari_geosr as geosr
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import PreviewReady, run_to_end
 from napari_geosr.core.volume import Volume
@@ -154,6 +155,28 @@ def test_training_gives_a_model_that_draws_but_restores_nothing(
         model.restorer()
     kept = fine_tune_settings(path, "ddpm")
     assert (kept["noise_schedule"], kept["network"]) == ("cosine", "diffusion_unet")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((32, 32), "only as much as 1 patch of 16 × 32"),
+        ((6, 40, 48), "14 patches of 24 × 24"),
+    ],
+)
+def test_very_little_training_data_are_reported(
+    shape: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).normal(100, 7, shape).astype(np.float32)
+    settings = SMALL | {"patch": 64 if len(shape) == 2 else 24, "steps": 1}
+    with pytest.warns(UserWarning, match="With fewer than 20 patches") as caught:
+        geosr.train("ddpm", tmp_path / "job", values, **settings)
+    assert any(message in str(each.message) for each in caught)
+
+
+def test_enough_training_data_are_not_reported(patches: Patches) -> None:
+    assert patches.size_in_patches() >= 20
+    assert Method(patches.config).remarks(patches) == []
 
 
 def test_a_resumed_run_is_the_same(noisy_pair: Any, tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import torch
 
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
 from napari_geosr.learning import losses
 from napari_geosr.learning.methods.ptdr import UNPAINTED, Config, Method
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.models import zoo
 from napari_geosr.operations.train import TrainJob, train_steps
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
@@ -211,6 +212,78 @@ def test_from_a_prior_to_a_porosity(
     assert run(line.split()) == 0
     porosity = json.loads(capsys.readouterr().out)["porosity"]
     assert porosity == pytest.approx(float(truth.mean()), abs=0.1)
+
+
+def test_scans_of_another_grey_scale_are_refused(
+    noisy_pair: Any, painted: Path, tmp_path: Path
+) -> None:
+    """When a model is fine-tuned, and when the result is used."""
+    scan = np.asarray(read(noisy_pair.first).data)
+    prior = geosr.train("ddpm", tmp_path / "prior", scan, steps=2, name="p", **SMALL)
+    other = write(tmp_path / "other.tif", (0.5 + scan / 1000).astype(np.float32))
+    values = fine_tune_settings(str(prior.path), "ptdr") | {
+        "target": [painted],
+        "steps": 2,
+        **{k: v for k, v in SMALL.items() if k not in ("width", "layers")},
+    }
+    with pytest.raises(ModelError, match=r"other.* has a different.*data of p \("):
+        train(tmp_path / "refused", source=[other], **values)
+    model = train(tmp_path / "job", source=[noisy_pair.first], **values)
+    geosr.restore(scan, model)
+    with pytest.raises(ModelError, match="a different grey scale"):
+        geosr.restore(read(other), model)
+
+
+@pytest.mark.parametrize(
+    ("unpainted", "painted_in", "message"),
+    [
+        (255, {0: 15, 1: 20}, "Class 2 is not painted in the part"),
+        (255, {1: 15, 2: 20, 0: 25}, ""),
+        (0, {1: 15, 2: 20}, "Class 3 is not painted in the part"),
+        (0, {2: 20}, "Classes 1 and 3 are not painted in the part"),
+        # A strip at one end is held out: the last class is painted only there.
+        (255, {0: 15, 1: 20, 2: None}, "Class 2 is not painted in the part"),
+    ],
+)
+def test_classes_that_are_not_painted(
+    unpainted: int, painted_in: dict[int, int | None], message: str
+) -> None:
+    config = Config.create(
+        source=["a"], target=["b"], classes=3, unpainted=unpainted, patch=16
+    )
+    scan = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    labels = np.full(scan.shape, unpainted, np.uint8)
+    method = Method(config)
+    split = patches_of(method, scan, labels).scenes[0].split
+    for number, row in painted_in.items():
+        low, high = split.validation
+        labels[slice(low, high) if row is None else row] = number
+    found = method.remarks(patches_of(method, scan, labels))
+    assert len(found) == bool(message)
+    assert not message or found[0].startswith(message)
+
+
+def patches_of(
+    method: Method, scan: npt.NDArray[Any], labels: npt.NDArray[Any]
+) -> Patches:
+    volumes = {"source": [Volume(scan, "YX")], "target": [Volume(labels, "YX")]}
+    return Patches(volumes, method.config, labels=method.label_roles)
+
+
+def test_a_class_that_is_not_painted_is_reported(
+    noisy_pair: Any, painted: Path, tmp_path: Path
+) -> None:
+    labels = np.asarray(read(painted).data)
+    with pytest.warns(UserWarning, match=r"Class 2 is not painted.*--classes 3"):
+        geosr.train(
+            "ptdr",
+            tmp_path / "job",
+            read(noisy_pair.first),
+            labels,
+            classes=3,
+            steps=1,
+            **SMALL,
+        )
 
 
 def test_from_scratch_with_a_plain_unet(

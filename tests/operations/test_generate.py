@@ -15,8 +15,9 @@ from scipy.ndimage import gaussian_filter
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, ModelError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.learning.diffusion import copies
 from napari_geosr.learning.diffusion.copies import training_planes_steps
 from napari_geosr.operations.generate import GenerateConfig, generate_steps
 from napari_geosr.operations.generate import run as run_module
@@ -139,6 +140,26 @@ def test_new_images_are_no_copies(
     with pytest.raises(ConfigError, match="at least 16 voxels"):
         drawn(prior, tmp_path / "small", images, number=1, shape="48,12")
     assert not (tmp_path / "few").exists()
+
+
+def test_a_search_of_some_training_images_is_reported(
+    prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_MAX_PLANES", 6)
+    images = [Volume(blobs(8, 1), "ZYX")]
+    config = GenerateConfig.create(number=1, sampling_steps=2, shape="48,48")
+    steps = list(generate_steps(prior, tmp_path, config, training_images=images))
+    found = [step.message for step in steps if isinstance(step, WarningIssued)]
+    assert len(found) == 1
+    assert "Only 6 of the 8 training images (slices)" in found[0]
+    (path,) = tmp_path.iterdir()
+    record = geosr.read(path).provenance[-1]
+    assert (record["training_images_searched"], record["training_images"]) == (6, 8)
+    monkeypatch.setattr(copies, "_MAX_PLANES", 8)
+    more = generate_steps(
+        prior, tmp_path, config, training_images=images, overwrite=True
+    )
+    assert not [step for step in more if isinstance(step, WarningIssued)]
 
 
 def test_a_sample_without_structure_resembles_nothing() -> None:

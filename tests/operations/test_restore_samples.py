@@ -17,9 +17,11 @@ from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
+from napari_geosr.learning.diffusion.posterior import PosteriorSampler
 from napari_geosr.operations.restore import posterior
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.posterior import SampleStore
+from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
 from napari_geosr.operations.restore.steps import restore_steps
 
@@ -98,6 +100,60 @@ def test_a_repeated_run_is_the_same_and_another_seed_differs(prior: str) -> None
     np.testing.assert_array_equal(made.volume.data, again.volume.data)
     other = run_to_end(restore_steps(whole, settings(prior, seed=1)))
     assert np.abs(np.asarray(other.volume.data) - made.volume.data).max() > 1
+
+
+def sampler(prior: str, noise: float, **values: Any) -> PosteriorSampler:
+    network = geosr.load_model(prior).network().eval()
+    return PosteriorSampler(network, noise, steps=6, **values)
+
+
+def test_a_sample_depends_only_on_seed_and_voxel(
+    prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples of a run are those drawn directly, in any order and number.
+
+    The slices are not cut into windows.
+    """
+    monkeypatch.setattr(SampleStore, "remove", lambda _: None)
+    drawn = {}
+    for number, memory in ((3, "2GB"), (2, "500MB")):
+        out = tmp_path / str(number) / "p.ome.tif"
+        out.parent.mkdir()
+        config = settings(prior, uncertainty_members=number, memory=memory, seed=4)
+        run_to_end(restore_steps(scan((3, 40, 70)), config, out=out))
+        files = sorted((out.parent / ".p.ome.tif.samples").glob("sample_*.npy"))
+        drawn[number] = np.stack([np.load(file) for file in files])
+    np.testing.assert_array_equal(drawn[3][:2], drawn[2])
+    prepared = run_to_end(prepare_steps(scan((3, 40, 70)), settings(prior, seed=4)))
+    scale = prepared.statistics
+    values = np.asarray(prepared.volume.data, np.float64)
+    planes = (values - scale.input_mean) / scale.input_std
+    noise = prepared.network.noise.level
+    for window in (None, 70, 56):  # up to 1.25 windows are not cut
+        draw = sampler(prior, noise, window=window)
+        for i, z in ((2, 1), (0, 2), (2, 0)):
+            found = draw(planes[z].astype(np.float32), (4, i, z))
+            np.testing.assert_array_equal(found, drawn[3][i, z])
+
+
+@pytest.mark.parametrize(("empty", "limit"), [(0, 0.1), (192, 0.4)])
+def test_windows_change_samples_little(prior: str, empty: int, limit: float) -> None:
+    """Group norms use the statistics of each window, so windows have an effect.
+
+    It is small, relative to the spread of the samples, unless windows differ much from
+    the whole slice; here, because a part of the slice is empty.
+    """
+    image = rock((384, 384), 5)
+    image[:, :empty] = 100
+    scale, noise = geosr.load_model(prior).card.normalisation, 0.5
+    given = (image - scale.mean) / scale.std
+    given += noise * np.random.default_rng(1).normal(size=image.shape)
+    seen = given.astype(np.float32)
+    wholes = [sampler(prior, noise, window=1000)(seen, (0, i)) for i in range(3)]
+    spread = np.sqrt(np.var(wholes, axis=0, ddof=1).mean())
+    change = sampler(prior, noise)(seen, (0, 0)) - wholes[0]
+    assert 1e-4 < np.sqrt(np.mean(change**2)) / spread < limit
+    assert abs(change.mean()) / spread < limit / 2
 
 
 def test_a_killed_run_is_resumed_to_the_same_result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,19 @@ def test_the_model_is_compared_with_no_pre_training(
     plain = SegmentConfig()
     with pytest.raises(ConfigError, match="Choose a model"):
         run_to_end(compare_steps(segmenter, twice, plain, lambda: False))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: 0.5 + x / 1e5, lambda x: 20 * x, lambda x: x + 1000]
+)
+def test_a_scan_of_another_grey_scale_is_refused(
+    trained: str, scan: Volume, change: Any
+) -> None:
+    other = scan.replace(data=change(np.asarray(scan.data)), name="other")
+    with pytest.raises(ModelError, match="other.* has a different") as raised:
+        open_segmenter(other, SegmentConfig(model=trained, device="cpu"))
+    assert "training data of rock (129.2" in str(raised.value)
+    open_segmenter(other, SegmentConfig())  # filters adapt to any grey scale
 
 
 def test_models_and_slices_that_do_not_fit(

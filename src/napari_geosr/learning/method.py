@@ -197,6 +197,10 @@ class Method:
     def prepare(self, patches: Patches) -> None:
         """Prepare the method for the training data before the first step."""
 
+    def remarks(self, patches: Patches) -> list[str]:
+        """Return warnings about the data that are trained on, as sentences."""
+        return []
+
     def network_kwargs(self) -> AnyDict:
         """Return the settings of the network that becomes the model, for its card."""
         more = (
@@ -218,6 +222,16 @@ class Method:
     def grey_scale(self) -> GreyScale | None:
         """Return the grey scale of the patches; None to compute it from the volumes."""
         return None
+
+    def check_grey_scale(self, own: GreyScale, sources: Sequence[Volume]) -> None:
+        """Check that the sources fit the result of `grey_scale`, if it is not None.
+
+        Parameters
+        ----------
+        own : GreyScale
+            Grey scale of the sources.
+        sources : sequence of Volume
+        """
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of a trained model, from which training starts."""

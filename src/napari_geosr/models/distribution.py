@@ -3,7 +3,8 @@
 The check compares, in a sample of planes, the percentiles of the standardised grey
 values and the radial power spectrum (which shows blur and noise), and tests whether any
 structure exceeds the noise. Scale and offset of the grey values do not matter, because
-the values are standardised first.
+the values are standardised first. For models that need the grey scale of the training
+data, `check_grey_scale` compares mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
@@ -40,6 +41,12 @@ _MIN_STRUCTURE = 1.2
 #: Maximum ratio of the longest to the shortest voxel edge that a 3D model trained on
 #: cubic voxels tolerates.
 _MAX_ANISOTROPY = 1.5
+#: Largest difference between the mean grey values of a scan and of the training data,
+#: in standard deviations of the training data.
+_MAX_SHIFT = 2.0
+#: Maximum ratio of the standard deviations of scan and training data, in either
+#: direction.
+_MAX_RATIO = 3.0
 #: Rings of the spectrum that represent structure.
 _STRUCTURE_RINGS = slice(0, 3)
 #: Rings of the spectrum that represent noise.
@@ -237,6 +244,38 @@ def compare_with_training(
     return TrainingLikeness(
         level, (lead, *reasons, "Compare the result with the original."), figures
     )
+
+
+def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> None:
+    """Refuse a scan with a grey scale other than that of the training data.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model; without a stored grey scale, nothing is checked.
+    title : str
+        Name of the scan.
+    mean, std : float
+        Mean and standard deviation of the scan's grey values.
+
+    Raises
+    ------
+    ModelError
+        If the grey scales differ; the message states both.
+    """
+    trained = card.normalisation
+    if trained.mean is None or trained.std is None:
+        return
+    if (
+        abs(mean - trained.mean) > _MAX_SHIFT * trained.std
+        or not 1 / _MAX_RATIO < std / trained.std < _MAX_RATIO
+    ):
+        raise ModelError(
+            f"{title} has a different grey scale (mean {mean:.4g}, standard deviation "
+            f"{std:.4g}) from the training data of {card.name} ({trained.mean:.4g} and "
+            f"{trained.std:.4g}). Rescale the scan so that every material has the grey "
+            "values of the training data, or train a model on scans like it."
+        )
 
 
 def _distances(card: ModelCard, features: Signature) -> dict[str, float]:

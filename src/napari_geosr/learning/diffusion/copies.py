@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyArray
@@ -146,6 +147,12 @@ def training_planes_steps(
     factor = max(1, edge // _REDUCED)
     edge -= edge % factor
     chosen = np.linspace(0, len(places) - 1, min(len(places), _MAX_PLANES)).round()
+    if len(chosen) < len(places):
+        yield WarningIssued(
+            message=f"Only {len(chosen):,} of the {len(places):,} training images "
+            "(slices), evenly spaced, are searched. Copies of the others may not be "
+            "found."
+        )
     yield StageStarted(message="Reading the training images", total=len(chosen))
     planes = []
     for i, k in enumerate(chosen.astype(int)):

@@ -49,6 +49,10 @@ NEEDS = "unlabelled images or volumes of one modality"
 
 #: Fraction of the training patches for which the network is not given the porosity.
 _WITHHELD = 0.1
+#: Size of the training data, in non-overlapping patches, below which there is a
+#: warning. In a short test, a model of 8 images the size of a patch copied them, and a
+#: model of 16 did not; longer training needs more.
+_FEW_PATCHES = 20
 #: Number of time steps in the noise schedule.
 _TIMES = 1000
 #: Time steps at which the predicted noise is evaluated, evenly spaced.
@@ -257,6 +261,20 @@ class Method(_Method):
         super().prepare(patches)
         if self.config.condition == "porosity":
             self.porosity = find_patch_porosity(patches, self.config.phase)
+
+    def remarks(self, patches: Patches) -> list[str]:
+        """Warn if there is too little data to learn what images have in common."""
+        n = patches.size_in_patches()
+        if n >= _FEW_PATCHES:
+            return []
+        edges = " × ".join(map(str, patches.edge))
+        size = "1 patch" if n == 1 else f"{n} patches"
+        return [
+            f"There is very little training data, only as much as {size} of {edges} "
+            f"voxels. With fewer than {_FEW_PATCHES} patches, the model may reproduce "
+            "its training images instead of learning what images of this kind have in "
+            "common. Train on more or larger images."
+        ]
 
     def card_fields(self) -> AnyDict:
         """Return the threshold and the range of the porosity, for the card."""

@@ -38,6 +38,7 @@ from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
+from napari_geosr.models.distribution import check_grey_scale
 from napari_geosr.models.names import MODEL_NAME
 
 if TYPE_CHECKING:
@@ -178,6 +179,11 @@ class Method(_Method):
         # even if 0 means unpainted; it is then never the most likely class.
         self.labels = self.config.classes + (self.unpainted == 0)
 
+    @property
+    def _classes(self) -> range:
+        """The numbers of the classes in the labels."""
+        return range(int(self.unpainted == 0), self.labels)
+
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
         """Also check that the method suits the dimensions and the network."""
@@ -221,6 +227,19 @@ class Method(_Method):
         if scale.mean is None or scale.std is None:
             return None
         return GreyScale(scale.mean, scale.std)
+
+    def check_grey_scale(self, own: GreyScale, sources: Sequence[Volume]) -> None:
+        """Refuse scans with a grey scale other than that of the model to start from.
+
+        Raises
+        ------
+        ModelError
+            If the grey scales differ.
+        """
+        assert self.config.from_model is not None
+        titles = ", ".join(volume.title for volume in sources)
+        card = zoo.find(self.config.from_model).card
+        check_grey_scale(card, titles, own.mean, own.std)
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
         """Raise `VolumeError` for wrong labels, too few classes or too many slices."""
@@ -275,7 +294,7 @@ class Method(_Method):
         """Check that voxels are painted in the training and the held-out part."""
         super().prepare(patches)
         for held_out in (False, True):
-            if not any(self._is_painted(scene, held_out) for scene in patches.scenes):
+            if not self._painted_classes(patches, held_out=held_out):
                 where = "held out for validation" if held_out else "trained on"
                 raise VolumeError(
                     f"Nothing is painted in the part of the slices that is {where}. "
@@ -283,13 +302,35 @@ class Method(_Method):
                     "seed."
                 )
 
-    def _is_painted(self, scene: Any, held_out: bool) -> bool:
-        split = scene.split
-        target = np.asarray(scene.volumes["target"].data)
-        for low, high in (split.validation,) if held_out else split.train:
-            if (target.take(range(low, high), split.axis) != self.unpainted).any():
-                return True
-        return False
+    def _painted_classes(self, patches: Patches, *, held_out: bool) -> set[int]:
+        """Return the classes painted in the part that is trained on or held out."""
+        # Searching for the remaining classes is faster than sorting all voxels.
+        absent = set(self._classes)
+        for scene in patches.scenes:
+            cut, target = scene.split, np.asarray(scene.volumes["target"].data)
+            for low, high in (cut.validation,) if held_out else cut.train:
+                part = target.take(range(low, high), cut.axis)
+                absent = {k for k in absent if not (part == k).any()}
+        return set(self._classes) - absent
+
+    def remarks(self, patches: Patches) -> list[str]:
+        """Warn about classes that are not painted where the model is trained."""
+        trained = self._painted_classes(patches, held_out=False)
+        absent = [str(k) for k in self._classes if k not in trained]
+        if not absent:
+            return []
+        *others, last = absent
+        be, them = (
+            (f"Classes {', '.join(others)} and {last} are", "them")
+            if others
+            else (f"Class {last} is", "it")
+        )
+        return [
+            f"{be} not painted in the part of the slices that is trained on (a strip "
+            "at one end is held out to evaluate the model), so the model cannot learn "
+            f"{them}. Paint {them} there, or correct the number of classes "
+            f"(--classes {self.config.classes})."
+        ]
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch with painted voxels, and change contrast and brightness."""
@@ -338,7 +379,7 @@ class Method(_Method):
         """Return the intended use, with the classes, for the card."""
         return (
             f"{super().intended_use()} Its output is a label image with the classes "
-            f"{int(self.unpainted == 0)} … {self.labels - 1} of the painted slices."
+            f"{self._classes[0]} … {self._classes[-1]} of the painted slices."
         )
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:

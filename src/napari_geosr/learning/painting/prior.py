@@ -19,9 +19,11 @@ from torch.nn import functional
 
 from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import Volume
 from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models.bundle import Model
+from napari_geosr.models.distribution import check_grey_scale
 
 #: Time steps of the noise schedule (0 … 999) at which features are extracted.
 _TIMES = (50, 150, 250)
@@ -66,11 +68,27 @@ class PriorFeatures:
         scale = card.normalisation
         assert scale.mean is not None
         assert scale.std is not None
-        self.grey = GreyScale(scale.mean, scale.std)
+        self.card, self.grey = card, GreyScale(scale.mean, scale.std)
         self.seed, self.device = seed, device
         self.record = {"name": card.name, "weights_sha256": card.weights_sha256}
         self._network: Any = model.network().to(device).eval()
         self._schedule = schedule_of(self._network)
+
+    def check_scan(self, scan: Volume, grey: GreyScale) -> None:
+        """Refuse a scan with a grey scale other than that of the training data.
+
+        Parameters
+        ----------
+        scan : Volume
+        grey : GreyScale
+            Mean and standard deviation of the scan.
+
+        Raises
+        ------
+        ModelError
+            If the grey scales differ.
+        """
+        check_grey_scale(self.card, scan.title, grey.mean, grey.std)
 
     def __call__(self, plane: AnyArray) -> AnyArray:
         """Return the features of all voxels of a slice.

@@ -90,6 +90,8 @@ class Segmenter:
     ------
     VolumeError
         If all grey values are the same, or none is finite.
+    ModelError
+        If the grey scale differs from that of the model's training data.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class Segmenter:
     ) -> None:
         self.scan, self.seed, self.prior = scan, seed, prior
         self.grey = grey_scale([scan])
+        if prior is not None:
+            prior.check_scan(scan, self.grey)
         self.strokes: Strokes | None = None
         self.forest: Forest | None = None
         self._features: OrderedDict[int, list[tuple[slice, AnyArray]]] = OrderedDict()

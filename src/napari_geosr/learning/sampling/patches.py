@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -192,6 +193,19 @@ class Patches:
             }
             scenes.append(replace(scene, noises=scaled))
         self.scenes = scenes
+
+    def size_in_patches(self) -> int:
+        """Return the size of the data that are trained on, in non-overlapping patches.
+
+        The result is at least 1.
+        """
+        total = 0
+        for scene in self.scenes:
+            role, volume = next(iter(scene.volumes.items()))
+            shape = self._shape(volume, role)
+            for part in scene.split.train:
+                total += math.prod(_available_shape(shape, scene.split.axis, part))
+        return max(1, total // math.prod(self.edge))
 
     def held_out(self) -> Patches:
         """Return a copy that draws from the validation blocks of the same volumes."""

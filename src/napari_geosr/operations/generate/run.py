@@ -214,6 +214,8 @@ def _compared(known: TrainingPlanes | None, similarities: Sequence[float]) -> An
     return {
         "similarity_to_training": round(similarities[-1], 4),
         "similarity_limit": round(known.limit, 4),
+        "training_images": known.n_all,
+        "training_images_searched": len(known.planes),
     }
 
 

@@ -30,7 +30,11 @@ from napari_geosr.inference.intensity import (
 )
 from napari_geosr.learning import diffusion
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.models.distribution import compare_with_training, draw_sample
+from napari_geosr.models.distribution import (
+    check_grey_scale,
+    compare_with_training,
+    draw_sample,
+)
 from napari_geosr.networks import needs_noise, set_network_noise
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -47,7 +51,6 @@ from napari_geosr.operations.restore.ranking.tune import (
     tune_steps,
 )
 from napari_geosr.operations.restore.scale import (
-    check_prior_scale,
     check_same_scale,
     check_strength,
     no_strength,
@@ -229,6 +232,8 @@ def prepare_steps(
         statistics = with_padding(statistics, cards, whole)
     else:
         statistics = scaled(statistics, model.card, whole)
+    if model.card.labels > 1:
+        check_grey_scale(model.card, volume.title, statistics.mean, statistics.std)
     if not model.card.has_weights and model.card.task == "denoise":
         tune = partial(tune_steps, noise=noise, device=device, should_stop=should_stop)
         tuned = yield from _tuned_steps(model, seen, statistics, config, kept, tune)
@@ -429,7 +434,7 @@ def _sampler(
             config.sampling_steps,
             to_scan=(factor, shift / statistics.input_std),
         )
-    check_prior_scale(statistics, model.card, volume)
+    check_grey_scale(model.card, volume.title, statistics.mean, statistics.std)
     return diffusion.posterior.PosteriorSampler(
         network.network,
         network.noise.level,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.types import AnyDType
 from napari_geosr.inference.padding import padding_value
 from napari_geosr.networks import needs_noise
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 _RANGE_PERCENTILES = (0.5, 99.5)
 #: Minimum fraction of the grey-value range that these percentiles should span.
 _MIN_FILLED_SHARE = 0.1
-#: Largest difference between the mean grey values of a scan and of the training data of
-#: a diffusion model, in standard deviations of the training data.
-_MAX_SHIFT = 2.0
-#: Maximum ratio of the standard deviations of scan and training data, in either
-#: direction.
-_MAX_RATIO = 3.0
 #: Maximum number of voxels that are examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22
 
@@ -145,38 +139,6 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
             "voxels stretch the range: 99 % of all voxels lie within only "
             f"{100 * part:.1f} % of the range, so their contrast is low for the model. "
             "Clip the outliers first."
-        )
-
-
-def check_prior_scale(
-    statistics: IntensityStatistics, card: ModelCard, volume: Volume
-) -> None:
-    """Refuse a scan with a grey scale other than that of a diffusion model.
-
-    Parameters
-    ----------
-    statistics : IntensityStatistics
-        Statistics of the whole volume, with the scale that the card requires.
-    card : ModelCard
-    volume : Volume
-
-    Raises
-    ------
-    ModelError
-        If the grey scales differ; the message states both.
-    """
-    mean, std = statistics.input_mean, statistics.input_std
-    ratio = statistics.std / std
-    if (
-        abs(statistics.mean - mean) > _MAX_SHIFT * std
-        or not 1 / _MAX_RATIO < ratio < _MAX_RATIO
-    ):
-        raise ModelError(
-            f"{volume.title} has a different grey scale (mean {statistics.mean:.4g}, "
-            f"standard deviation {statistics.std:.4g}) from the training data of "
-            f"{card.name} ({mean:.4g} and {std:.4g}). Rescale the scan so that pores "
-            "and solid have the grey values of the training data, or train a model "
-            "on scans like it."
         )
 
 

@@ -209,9 +209,12 @@ def _load_patches_steps(
     )
     scale = method.grey_scale()
     if scale is not None:
+        method.check_grey_scale(patches.grey["source"], opened["source"])
         own = {r: patches.grey[r] for r in method.label_roles}
         patches.grey = dict.fromkeys(patches.grey, scale) | own
     _check_grey_scales(job.training, patches, method)
+    for sentence in method.remarks(patches):
+        yield WarningIssued(message=sentence)
     if method.needs_noise:
         noises = yield from measure_noise_steps(method, volumes, patches)
         patches.set_noise(noises)
