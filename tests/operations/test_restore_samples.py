@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.errors import ConfigError, GeoSRWarning, ModelError
 from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
@@ -261,6 +261,10 @@ def test_scans_that_are_refused(prior: str, volume_prior: str) -> None:
     other = scan().replace(data=np.asarray(scan().data) * 50)
     with pytest.raises(ModelError, match="a different grey scale"):
         run_to_end(restore_steps(other, settings(prior)))
+    faint = np.asarray(scan().data)
+    faint = scan().replace(data=faint.mean() + (faint - faint.mean()) / 5)
+    with pytest.warns(GeoSRWarning, match="If it shows more than one material"):
+        run_to_end(restore_steps(faint, settings(prior)))
     with pytest.raises(ModelError, match="single Y, X image"):
         run_to_end(restore_steps(scan((40, 40)), settings(volume_prior)))
     clean = scan().replace(data=rock((2, 40, 40)))

@@ -9,6 +9,7 @@ data, `check_grey_scale` compares mean and standard deviation.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.errors import GeoSRWarning, ModelError, VolumeError
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
@@ -44,9 +45,11 @@ _MAX_ANISOTROPY = 1.5
 #: Largest difference between the mean grey values of a scan and of the training data,
 #: in standard deviations of the training data.
 _MAX_SHIFT = 2.0
-#: Maximum ratio of the standard deviations of scan and training data, in either
-#: direction.
+#: Largest ratio of the standard deviations of scan and training data.
 _MAX_RATIO = 3.0
+#: Ratio of the standard deviations below which there is a warning, and ratio below
+#: which not even a region of a single material, which shows only noise, can differ.
+_SMALL_RATIO, _MIN_RATIO = 1 / 3, 1 / 20
 #: Rings of the spectrum that represent structure.
 _STRUCTURE_RINGS = slice(0, 3)
 #: Rings of the spectrum that represent noise.
@@ -249,6 +252,9 @@ def compare_with_training(
 def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> None:
     """Refuse a scan with a grey scale other than that of the training data.
 
+    A smaller standard deviation may mean that the scan shows a single material: this is
+    only a warning, unless it is smaller by a factor of more than 20.
+
     Parameters
     ----------
     card : ModelCard
@@ -266,15 +272,26 @@ def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> No
     trained = card.normalisation
     if trained.mean is None or trained.std is None:
         return
+    values = (
+        f"(mean {mean:.4g}, standard deviation {std:.4g}) from the training data of "
+        f"{card.name} ({trained.mean:.4g} and {trained.std:.4g})"
+    )
+    advice = (
+        "Rescale the scan so that every material has the grey values of the training "
+        "data, or train a model on scans like it."
+    )
+    ratio = std / trained.std
     if (
         abs(mean - trained.mean) > _MAX_SHIFT * trained.std
-        or not 1 / _MAX_RATIO < std / trained.std < _MAX_RATIO
+        or not _MIN_RATIO <= ratio <= _MAX_RATIO
     ):
-        raise ModelError(
-            f"{title} has a different grey scale (mean {mean:.4g}, standard deviation "
-            f"{std:.4g}) from the training data of {card.name} ({trained.mean:.4g} and "
-            f"{trained.std:.4g}). Rescale the scan so that every material has the grey "
-            "values of the training data, or train a model on scans like it."
+        raise ModelError(f"{title} has a different grey scale {values}. {advice}")
+    if ratio < _SMALL_RATIO:
+        warnings.warn(
+            f"{title} differs {values}. If it shows more than one material, its grey "
+            f"scale is different. {advice}",
+            GeoSRWarning,
+            stacklevel=2,
         )
 
 
