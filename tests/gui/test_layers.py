@@ -95,6 +95,21 @@ def test_a_result_looks_like_its_source_and_remembers(viewer, rng):
     assert back.source is None
 
 
+def test_an_image_made_from_a_volume_is_a_layer_of_two_axes(viewer, rng):
+    """Such as the generated image that shows the progress of a diffusion model."""
+    turn = np.eye(4)
+    turn[1:3, 1:3] = ((0, 1), (-1, 0))
+    source = viewer.add_image(rng.random((3, 4, 5)), colormap="fire", affine=turn)
+    volume = Volume(np.zeros((6, 6)), "YX", (0.5, 0.5), "µm")
+    for values in (volume.data, volume.data.astype(np.uint8)):
+        kind = {"kind": "labels"} if values.dtype == np.uint8 else {}
+        made = volume.replace(data=values, metadata=kind)
+        layer = _layers.add_result(viewer, made, like=source, name="generated")
+        np.testing.assert_allclose(layer.affine.linear_matrix, turn[1:3, 1:3])
+        assert tuple(layer.scale) == (0.5, 0.5)
+    assert viewer.layers.extent.world.shape == (2, 3)
+
+
 def test_the_region_on_screen(viewer):
     layer = viewer.add_image(np.zeros((9, 700, 300)), scale=(2, 1, 1))
     viewer.dims.set_point(0, 6)

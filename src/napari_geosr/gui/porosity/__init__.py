@@ -345,7 +345,9 @@ class PorosityDock(PorosityWidgets):
     ) -> None:
         """Show values and a table; for a job, `folder` already holds the files."""
         self._measured = measured.without_labels()
-        self.result.set_reports(self._measured.reports, measured.position)
+        self.result.set_reports(
+            self._measured.reports, measured.position, measured.samples
+        )
         self.result.set_exported_to(folder)
         self.show_results()
 

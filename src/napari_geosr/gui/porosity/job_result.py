@@ -75,7 +75,13 @@ def job_result_steps(
     inputs: dict[str, JobInput] = {"input": job.data}
     if job.reference is not None:
         inputs[REFERENCE] = job.reference
-    volumes = {"input": labelled.replace(name=reports["input"].name)}
+    # The last record is that of the measurement, which made labels of the image.
+    image = labelled.replace(
+        name=reports["input"].name,
+        provenance=labelled.provenance[:-1],
+        metadata={k: v for k, v in labelled.metadata.items() if k != "kind"},
+    )
+    volumes = {"input": image}
     for key in reports.keys() - volumes.keys():
         volumes[key] = _place_of(job, labelled).replace(name=reports[key].name)
     titles = column_titles(volumes)

@@ -35,6 +35,7 @@ from napari_geosr.operations.measure import (
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import histogram_steps, one_volume
 from napari_geosr.operations.measure.mask import align_mask
+from napari_geosr.operations.measure.sampled import SampledPorosity, sampled_porosities
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -87,6 +88,15 @@ class PoreMeasurement:
     def warnings(self) -> list[str]:
         """Warnings of all reports, with the names of the images if there are two."""
         return named_warnings({k: r.warnings for k, r in self.reports.items()})
+
+    @property
+    def samples(self) -> dict[str, SampledPorosity]:
+        """Porosities of the samples of which the images are means, if they are."""
+        found = {
+            key: sampled_porosities(self.volumes[key], report)
+            for key, report in self.reports.items()
+        }
+        return {key: one for key, one in found.items() if one is not None}
 
     def without_labels(self) -> PoreMeasurement:
         """Return a copy without labels and masks, which are now stored in layers."""

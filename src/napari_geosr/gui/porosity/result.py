@@ -24,6 +24,7 @@ from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.charts import (
     ProfileChart,
     ReportTable,
+    SampleChart,
     SizeHistogram,
 )
 from napari_geosr.gui.porosity.linked import PorePlot
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
     from napari_geosr.operations.measure import PorosityReport
+    from napari_geosr.operations.measure.sampled import SampledPorosity
 
 
 _EVIDENCE = (
@@ -89,6 +91,7 @@ class PorosityResult(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._reports: dict[str, PorosityReport] = {}
+        self._samples: dict[str, SampledPorosity] = {}
         #: Time point and channel of the first image.
         self.position = ""
         self.figures = ReportTable()
@@ -100,6 +103,8 @@ class PorosityResult(QWidget):
         self.which = QComboBox()
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
+        #: Shown only for the mean of the samples of a diffusion model.
+        self.samples = SampleChart()
         self.histogram = SizeHistogram(height=104)
         self.profile = ProfileChart()
         self.histogram.empty_text = "All pores are smaller than the minimum pore size."
@@ -204,6 +209,7 @@ class PorosityResult(QWidget):
         above.addWidget(self.image)
         above.addWidget(self.stale_note)
         above.addWidget(self.figures)
+        above.addWidget(self.samples)
         above.addWidget(self.histogram)
         above.addWidget(self.profile)
         above.addStretch(1)
@@ -276,7 +282,10 @@ class PorosityResult(QWidget):
         return self._reports.get(self.which.currentData())
 
     def set_reports(
-        self, reports: Mapping[str, PorosityReport], position: str = ""
+        self,
+        reports: Mapping[str, PorosityReport],
+        position: str = "",
+        samples: Mapping[str, SampledPorosity] | None = None,
     ) -> None:
         """Show one report, or two to compare; list the pores of the first one.
 
@@ -285,11 +294,17 @@ class PorosityResult(QWidget):
         reports : mapping of PorosityReport
         position : str
             Time point and channel of the first image.
+        samples : mapping of SampledPorosity, optional
+            Porosities of the samples of which an image is the mean, by key of its
+            report.
         """
         self._reports, self.position = dict(reports), position
+        self._samples = dict(samples or {})
         self.figures.set_reports(reports)
         image = next(iter(reports))
-        self.image.setText(f"Image: {image}" + (position and f", {position}"))
+        # The name in the report says that an image was generated, unlike the layer's.
+        name = reports[image].name
+        self.image.setText(f"Image: {name}" + (position and f", {position}"))
         self.image.setToolTip("The image that was measured.")
         with QSignalBlocker(self.which):
             self.which.clear()
@@ -363,6 +378,7 @@ class PorosityResult(QWidget):
         report = self.report
         if report is None:
             return
+        self.samples.set_samples(self._samples.get(self.which.currentData()))
         with QSignalBlocker(self.least):
             self.least.setValue(0)
         self.least.setSuffix(f" {counted_elements(0, flat=report.is_flat)}")

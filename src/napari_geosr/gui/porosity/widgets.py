@@ -149,6 +149,7 @@ class PorosityWidgets(Dock):
         )
         self.settings.histogram.set_colors(colors)
         self.result.histogram.set_colors(colors)
+        self.result.samples.chart.set_colors(colors)
         self.result.plot.scatter.set_text_color(theme.text.as_hex())
 
     def show_results(self) -> None:

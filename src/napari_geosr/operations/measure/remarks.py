@@ -21,6 +21,7 @@ from napari_geosr.measure.number_text import (
 )
 from napari_geosr.measure.remarks import hides_phases
 from napari_geosr.operations.measure.automatic_sample import automatic_fit_steps
+from napari_geosr.operations.measure.sampled import sampled_porosities
 from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
 
 if TYPE_CHECKING:
@@ -185,25 +186,18 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
 
 def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
     """Describe how the porosity varies among the random samples of a restoration."""
-    for entry in reversed(volume.provenance):
-        found = entry.get("porosity_samples") or {}
-        if not found.get("below_level"):
-            continue
-        shares = [
-            float(np.interp(report.threshold, found["levels"], below))
-            for below in found["below_level"]
-        ]
-        if report.settings.get("phase") == "bright":
-            shares = [1 - share for share in shares]
-        mean, spread = np.mean(shares), np.std(shares, ddof=1)
-        return (
-            f"In {len(shares)} samples that agree with the scan, the porosity of the "
-            f"whole volume at this threshold ranges from {percent_text(min(shares))} "
-            f"to {percent_text(max(shares))} (mean {percent_text(float(mean))}, "
-            f"standard deviation {percent_text(float(spread))}). This range is not "
-            "a calibrated interval."
-        )
-    return ""
+    found = sampled_porosities(volume, report)
+    if found is None:
+        return ""
+    shares = found.porosities
+    mean, spread = np.mean(shares), np.std(shares, ddof=1)
+    return (
+        f"In {len(shares)} samples that agree with the scan, the porosity of the whole "
+        f"volume at this threshold ranges from {percent_text(min(shares))} to "
+        f"{percent_text(max(shares))} (mean {percent_text(float(mean))}, standard "
+        f"deviation {percent_text(float(spread))}). This range is not a calibrated "
+        "interval."
+    )
 
 
 def generated(volume: Volume) -> str:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Minimum margin to the left and right of the axis, in pixels.
 _MARGIN = 6
+#: Room on both sides of bars and a line, as a fraction of their range.
+_MARKED_ROOM = 0.05
+#: Space below the caption of a line, in pixels.
+_CAPTION_SPACE = 8
 #: Fraction of the range by which an arrow key moves the threshold.
 _KEY_STEP = 0.01
 
@@ -186,6 +190,17 @@ class HistogramView(Chart):
     def _brush(self) -> QBrush:
         return QBrush(QColor(self._colors.marked))
 
+    def _captioned_line(self, text: str) -> tuple[Any, Any]:
+        """Add a vertical line and its caption, whose positions are set later."""
+        pyqtgraph = load_pyqtgraph()
+        pen = line_pen(self.text_color, 2)
+        line = pyqtgraph.InfiniteLine(angle=90, movable=False, pen=pen)
+        caption = pyqtgraph.TextItem(text, self.text_color)
+        caption.setFont(self.font())
+        for item in (line, caption):
+            self.plot.addItem(item)
+        return line, caption
+
     def _label_axes(self) -> None:
         low, high = self.range()
         ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
@@ -200,6 +215,64 @@ class HistogramView(Chart):
             right = max(right, half - (last - place) * per_unit)
         self._set_margins(left, 4, right)
         self._label_bottom(labels)
+
+
+class MarkedHistogram(HistogramView):
+    """Histogram with a vertical line at one value, and a caption above the bars."""
+
+    def __init__(self, parent: QWidget | None = None, *, height: int = 108) -> None:
+        self._mark: float | None = None
+        self._text = ""
+        self._line: Any = None
+        self._caption: Any = None
+        super().__init__(parent, height=height)
+
+    @property
+    def mark(self) -> float | None:
+        """Value of the line; None if there is no line."""
+        return self._mark
+
+    def set_marked(
+        self, series: Sequence[Bars], x_title: str, mark: float | None, text: str
+    ) -> None:
+        """Show histograms, and a line at `mark` with a caption."""
+        self._mark, self._text = mark, text
+        self.set_series(series, x_title)
+
+    def range(self) -> tuple[float, float]:
+        """Return the ends of the axis, which includes bars and line."""
+        low, high = super().range()
+        if self._mark is not None:
+            low, high = min(low, self._mark), max(high, self._mark)
+        room = _MARKED_ROOM * (high - low)
+        return low - room, high + room
+
+    def _describe(self) -> str:
+        text = super()._describe()
+        if self._series and self._mark is not None:
+            text += f"; {self._text} {self._mark:.4g}"
+        return text
+
+    def _draw(self) -> None:
+        super()._draw()
+        self._line, self._caption = self._captioned_line(self._text)
+
+    def _label_axes(self) -> None:
+        super()._label_axes()
+        for item in (self._line, self._caption):
+            item.setVisible(self._mark is not None)
+        if self._mark is None:
+            return
+        height = max(self.plot.getViewBox().height(), 1.0)
+        share = 1 - (self.fontMetrics().height() + _CAPTION_SPACE) / height
+        highest = max(float(s.counts.max()) for s in self._series)
+        top = highest / max(share, 0.5)
+        self.plot.setYRange(0, top, padding=0)
+        self._line.setValue(self._mark)
+        # Left of the line if there is more room.
+        is_right = self._mark > sum(self.range()) / 2
+        self._caption.setAnchor((1.0 if is_right else 0.0, 0.0))
+        self._caption.setPos(self._mark, top)
 
 
 class ThresholdView(HistogramView):
@@ -242,13 +315,7 @@ class ThresholdView(HistogramView):
 
     def _draw(self) -> None:
         super()._draw()
-        pyqtgraph = load_pyqtgraph()
-        pen = line_pen(self.text_color, 2)
-        self._line = pyqtgraph.InfiniteLine(angle=90, movable=False, pen=pen)
-        self._caption = pyqtgraph.TextItem("pores", self.text_color)
-        self._caption.setFont(self.font())
-        for item in (self._line, self._caption):
-            self.plot.addItem(item)
+        self._line, self._caption = self._captioned_line("pores")
         self._show_focus()
 
     def _label_axes(self) -> None:
