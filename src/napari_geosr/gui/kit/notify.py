@@ -174,6 +174,8 @@ class MessageRow(QWidget):
         self.icon.setToolTip("Kind of message")
         self.label = _MessageLabel()
         self.label.setWordWrap(True)
+        # Qt may reserve one line more than a text with long unbroken parts needs.
+        self.label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         self.label.setAccessibleName("Message")
         self.label.setToolTip("You can select and copy this text.")
         self.label.setTextInteractionFlags(
