@@ -69,8 +69,8 @@ def main() -> None:
     screenshots.FOLDER = parser.parse_args().out
     if reason := slurm_cluster.why_missing():
         sys.exit(reason)
+    screenshots.use_empty_home()
     with (
-        screenshots.empty_home(),
         tempfile.TemporaryDirectory(prefix="slurm") as folder,
         slurm_cluster.slurm(Path(folder)) as conf,
     ):

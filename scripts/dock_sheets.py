@@ -346,13 +346,13 @@ def main() -> None:
     shots.DATA = arguments.data
     known = DOCKS | (ON_REAL if arguments.data else {})
     for name in arguments.names or known:
-        with shots.empty_home():
-            viewer = shots.new_viewer(size=WINDOW)
-            for state, frame in known[name](viewer):
-                path = arguments.out / f"{name}_{state}.png".replace(" ", "_")
-                sheet(viewer, frame).save(str(path))
-                print(path, flush=True)
-            viewer.close()
+        shots.use_empty_home()
+        viewer = shots.new_viewer(size=WINDOW)
+        for state, frame in known[name](viewer):
+            path = arguments.out / f"{name}_{state}.png".replace(" ", "_")
+            sheet(viewer, frame).save(str(path))
+            print(path, flush=True)
+        viewer.close()
 
 
 if __name__ == "__main__":

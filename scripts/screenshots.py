@@ -13,7 +13,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +42,16 @@ def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
         wait(seconds)
 
 
-@contextlib.contextmanager
-def empty_home() -> Iterator[Path]:
-    """Use an empty home folder, which is removed at the end.
-
-    It hides the jobs and settings of the user and of other pictures, and docks show
-    paths as on a reader's computer, not those of temporary folders.
-    """
-    # napari keeps the icons of its themes in the cache as long as it runs.
-    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        os.environ["HOME"] = str(home)
-        for kind, place in (
-            ("CONFIG", ".config"),
-            ("DATA", ".local/share"),
-            ("STATE", ".local/state"),
-        ):
-            os.environ[f"XDG_{kind}_HOME"] = str(home / place)
-        yield home
-
-
-def scans_folder() -> Path:
-    """Return the folder for scans in the home folder; create it if necessary."""
-    folder = Path.home() / "scans"
-    folder.mkdir(exist_ok=True)
-    return folder
+def use_empty_home() -> None:
+    """Hide the jobs of other pictures; folders are shown as those of a user."""
+    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # icons
+    home = os.environ["HOME"] = tempfile.mkdtemp()
+    for kind, folder in (
+        ("CONFIG", ".config"),
+        ("DATA", ".local/share"),
+        ("STATE", ".local/state"),
+    ):
+        os.environ[f"XDG_{kind}_HOME"] = f"{home}/{folder}"
 
 
 def new_viewer(size: tuple[int, int] = (1280, 820)):
@@ -486,6 +470,13 @@ def jobs_resume() -> None:
     save(viewer, "jobs_resume")
 
 
+def scans_folder() -> Path:
+    """Return the folder for scans in the home folder; create it if necessary."""
+    folder = Path.home() / "scans"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def simulated_scan(size: int, projections: int) -> Path:
     """Return a noisy scan of a foam with a rotation axis off the centre."""
     from napari_geosr import simulate
@@ -630,8 +621,8 @@ def main() -> None:
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in arguments.names or pictures:
-        with empty_home():
-            pictures[name]()
+        use_empty_home()
+        pictures[name]()
         print(FOLDER / f"{name}.png")
 
 
