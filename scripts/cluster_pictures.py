@@ -69,17 +69,13 @@ def main() -> None:
     screenshots.FOLDER = parser.parse_args().out
     if reason := slurm_cluster.why_missing():
         sys.exit(reason)
-    for kind in ("CONFIG", "DATA", "STATE"):
-        os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
+    screenshots.use_empty_home()
     with (
-        tempfile.TemporaryDirectory() as place,
         tempfile.TemporaryDirectory(prefix="slurm") as folder,
         slurm_cluster.slurm(Path(folder)) as conf,
     ):
         os.environ["SLURM_CONF"] = str(conf)
-        scans = Path(place) / "scans"
-        scans.mkdir()
-        take(scans)
+        take(screenshots.scans_folder())
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ theme. ``--data FOLDER`` adds sheets of Restore and Porosity on real scans.
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -129,21 +127,20 @@ def sim(viewer) -> States:
     """SIM: empty, with frames, with their patterns, reconstructed."""
     frame, dock = opened(viewer, "SIM")
     yield "empty", frame
-    with tempfile.TemporaryDirectory() as folder:
-        shots.sim_frames(viewer, Path(folder))
-        wait(0.5)
-        yield "ready", frame
-        dock.find_button.click()
-        wait(until=lambda: not dock.activity.busy)
-        yield "patterns", frame
-        dock.advanced.set_open(True)
-        shots.scroll_to(dock.rare)
-        yield "settings", frame
-        dock.advanced.set_open(False)
-        dock.run_button.click()
-        wait(until=lambda: not dock.activity.busy)
-        shots.scroll_to(dock.figures)
-        yield "done", frame
+    shots.sim_frames(viewer)
+    wait(0.5)
+    yield "ready", frame
+    dock.find_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    yield "patterns", frame
+    dock.advanced.set_open(True)
+    shots.scroll_to(dock.rare)
+    yield "settings", frame
+    dock.advanced.set_open(False)
+    dock.run_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    shots.scroll_to(dock.figures)
+    yield "done", frame
 
 
 def train(viewer) -> States:
@@ -164,20 +161,21 @@ def train(viewer) -> States:
 
 
 def reconstruct(viewer) -> States:
-    """Reconstruct: empty, with projections, reconstructed, with the study open."""
+    """Reconstruct: empty, with projections, with a study, reconstructed."""
     frame, dock = opened(viewer, "Reconstruct")
     yield "empty", frame
-    with tempfile.TemporaryDirectory() as folder:
-        scan = shots.simulated_scan(Path(folder), 96, 90)
-        viewer.open(str(scan), plugin=shots.PLUGIN)
-        wait(1)
-        yield "ready", frame
-        dock.study_section.set_open(True)
-        yield "study", frame
-        dock.study_section.set_open(False)
-        dock.run_button.click()
-        wait(until=lambda: not dock.measure_button.isHidden())
-        yield "done", frame
+    viewer.open(str(shots.simulated_scan(96, 120)), plugin=shots.PLUGIN)
+    wait(1)
+    yield "ready", frame
+    dock.study_section.set_open(True)
+    yield "study", frame
+    shots.run_study(dock)
+    shots.scroll_to(dock.study.result)
+    yield "study done", frame
+    dock.study_section.set_open(False)
+    dock.run_button.click()
+    wait(until=lambda: not dock.measure_button.isHidden())
+    yield "done", frame
 
 
 def segment(viewer) -> States:
@@ -217,12 +215,10 @@ def pairs(viewer) -> States:
     shots.two_scans(viewer)
     wait(0.5)
     yield "ready", frame
-    with tempfile.TemporaryDirectory() as folder:
-        dock.folder.set_path(Path(folder))
-        wait(until=lambda: dock.low.layer() is viewer.layers["part"])
-        dock.build_button.click()
-        wait(until=lambda: not dock.figures.isHidden())
-        yield "done", frame
+    wait(until=lambda: dock.low.layer() is viewer.layers["part"])
+    dock.build_button.click()
+    wait(until=lambda: not dock.figures.isHidden())
+    yield "done", frame
 
 
 def models(viewer) -> States:
@@ -350,8 +346,7 @@ def main() -> None:
     shots.DATA = arguments.data
     known = DOCKS | (ON_REAL if arguments.data else {})
     for name in arguments.names or known:
-        for kind in ("CONFIG", "DATA", "STATE"):  # hide the jobs of other docks
-            os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
+        shots.use_empty_home()
         viewer = shots.new_viewer(size=WINDOW)
         for state, frame in known[name](viewer):
             path = arguments.out / f"{name}_{state}.png".replace(" ", "_")

@@ -42,6 +42,18 @@ def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
         wait(seconds)
 
 
+def use_empty_home() -> None:
+    """Hide the jobs of other pictures; folders are shown as those of a user."""
+    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # icons
+    home = os.environ["HOME"] = tempfile.mkdtemp()
+    for kind, folder in (
+        ("CONFIG", ".config"),
+        ("DATA", ".local/share"),
+        ("STATE", ".local/state"),
+    ):
+        os.environ[f"XDG_{kind}_HOME"] = f"{home}/{folder}"
+
+
 def new_viewer(size: tuple[int, int] = (1280, 820)):
     """A window of a fixed size, so that pictures do not depend on the screen."""
     viewer = napari.Viewer(show=True)
@@ -199,7 +211,7 @@ def shapes_segment() -> None:
         grey = (60 * bone + 40) * mask + rng.normal(0, 25, bone.shape)
         return grey.astype(np.float32), mask, mask * (1 + bone.astype(np.uint8))
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with contextlib.chdir(scans_folder()):
         source, target, job = map(Path, ("scan.tif", "labels.tif", "bone_job"))
         grey, _, labels = scanned(0)
         io.write(Volume(grey, "ZYX", (0.02,) * 3, "mm"), source)
@@ -326,13 +338,12 @@ def two_scans(viewer) -> None:
         )
 
 
-def open_pairs(viewer, folder: Path) -> QWidget:
-    """The Pairs dock after it has aligned two scans and written them to `folder`."""
+def open_pairs(viewer) -> QWidget:
+    """The Pairs dock after it has aligned two scans."""
     from napari_geosr.gui.layers.camera import fit_camera
 
     two_scans(viewer)
     dock = open_dock(viewer, "Pairs")
-    dock.folder.set_path(folder)
     wait(until=lambda: dock.low.layer() is viewer.layers["part"])
     dock.build_button.click()
     wait(until=lambda: not dock.figures.isHidden())
@@ -345,13 +356,12 @@ def open_pairs(viewer, folder: Path) -> QWidget:
 
 def pairs() -> None:
     """Two aligned scans, grey where they agree, with the measured values."""
-    with tempfile.TemporaryDirectory() as folder:
-        viewer = new_viewer(size=(1280, 940))
-        open_pairs(viewer, Path(folder))
-        overlay = next(Path(folder).rglob("overlay.png"))
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "pairs_overlay.png").write_bytes(overlay.read_bytes())
-        save(viewer, "pairs")
+    viewer = new_viewer(size=(1280, 940))
+    dock = open_pairs(viewer)
+    overlay = next(dock.folder.path.rglob("overlay.png"))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "pairs_overlay.png").write_bytes(overlay.read_bytes())
+    save(viewer, "pairs")
 
 
 def models() -> None:
@@ -460,13 +470,20 @@ def jobs_resume() -> None:
     save(viewer, "jobs_resume")
 
 
-def simulated_scan(folder: Path, size: int, projections: int) -> Path:
+def scans_folder() -> Path:
+    """Return the folder for scans in the home folder; create it if necessary."""
+    folder = Path.home() / "scans"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def simulated_scan(size: int, projections: int) -> Path:
     """Return a noisy scan of a foam with a rotation axis off the centre."""
     from napari_geosr import simulate
 
     made = simulate(
         "foam",
-        folder,
+        scans_folder() / "foam",
         size=size,
         rows=24,
         projections=projections,
@@ -477,47 +494,46 @@ def simulated_scan(folder: Path, size: int, projections: int) -> Path:
     return made.files["projections"]
 
 
-def open_reconstruct(
-    folder: Path, size: int = 192, projections: int = 180
-) -> tuple[Any, QWidget]:
+def open_reconstruct(size: int = 192, projections: int = 180) -> tuple[Any, QWidget]:
     """Return the Reconstruct dock on a simulated scan."""
     viewer = new_viewer(size=(1280, 940))
-    viewer.open(str(simulated_scan(folder, size, projections)), plugin=PLUGIN)
+    viewer.open(str(simulated_scan(size, projections)), plugin=PLUGIN)
     return viewer, open_dock(viewer, "Reconstruct")
 
 
 def reconstruct() -> None:
     """The whole reconstructed volume, with the next steps."""
-    with tempfile.TemporaryDirectory() as folder:
-        viewer, dock = open_reconstruct(Path(folder))
-        dock.run_button.click()
-        wait(until=lambda: not dock.measure_button.isHidden())
-        dock.denoise_section.set_open(True)
-        viewer.reset_view()
-        save(viewer, "reconstruct")
+    viewer, dock = open_reconstruct()
+    dock.run_button.click()
+    wait(until=lambda: not dock.measure_button.isHidden())
+    dock.denoise_section.set_open(True)
+    viewer.reset_view()
+    save(viewer, "reconstruct")
+
+
+def run_study(dock: QWidget) -> None:
+    """Open the study in the Reconstruct dock, and run a small one."""
+    dock.study_section.set_open(True)
+    study = dock.study
+    study.open_report.setChecked(False)
+    wait(until=study.start_button.isEnabled)
+    study.above.set_values(
+        {"counts": "20, 30, 45, 60, 90", "algorithms": "fbp, sirt, tv"}
+    )
+    study.more.set_values({"tune": False})
+    study.start_button.click()
+    wait(until=lambda: study.job is not None)
+    wait(until=lambda: not study.is_running)
 
 
 def reconstruct_study() -> None:
     """Curves and table of a finished study of fewer projections."""
-    with tempfile.TemporaryDirectory() as folder:
-        viewer, dock = open_reconstruct(Path(folder), size=96, projections=180)
-        dock.study_section.set_open(True)
-        study = dock.study
-        study.open_report.setChecked(False)
-        wait(until=study.start_button.isEnabled)
-        study.above.set_values(
-            {"counts": "20, 30, 45, 60, 90", "algorithms": "fbp, sirt, tv"}
-        )
-        study.more.set_values({"tune": False})
-        study.start_button.click()
-        wait(until=lambda: study.job is not None)
-        wait(until=lambda: not study.is_running)
-        inner = dock.study_section.parentWidget()
-        scroll = inner.parentWidget().parentWidget().verticalScrollBar()
-        scroll.setValue(scroll.maximum())
-        viewer.layers.selection.active = viewer.layers[0]
-        viewer.reset_view()
-        save(viewer, "reconstruct_study")
+    viewer, dock = open_reconstruct(size=96, projections=180)
+    run_study(dock)
+    scroll_to(dock.study.result)
+    viewer.layers.selection.active = viewer.layers[0]
+    viewer.reset_view()
+    save(viewer, "reconstruct_study")
 
 
 def reconstruct_dock() -> None:
@@ -534,28 +550,27 @@ def reconstruct_dock() -> None:
     save(viewer, "reconstruct_dock")
 
 
-def sim_frames(viewer, folder: Path) -> None:
+def sim_frames(viewer) -> None:
     """Open simulated raw frames of structured illumination."""
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 
     config = SimulateSimConfig(structure="filaments", snr=20, size=256)
-    made = run_to_end(simulate_sim_steps(folder / "frames", config))
+    made = run_to_end(simulate_sim_steps(scans_folder() / "frames", config))
     viewer.open(str(made.files["raw"]), plugin=PLUGIN)
 
 
 def sim() -> None:
     """Raw frames, their spectrum, and the estimated patterns."""
-    with tempfile.TemporaryDirectory() as folder:
-        viewer = new_viewer(size=(1280, 980))
-        sim_frames(viewer, Path(folder))
-        dock = open_dock(viewer, "SIM")
-        wait(until=lambda: dock.strip.overview is not None)
-        dock.find_button.click()
-        wait(until=lambda: not dock.activity.busy)
-        scroll_to(dock.table)
-        viewer.reset_view()
-        save(viewer, "sim")
+    viewer = new_viewer(size=(1280, 980))
+    sim_frames(viewer)
+    dock = open_dock(viewer, "SIM")
+    wait(until=lambda: dock.strip.overview is not None)
+    dock.find_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    scroll_to(dock.table)
+    viewer.reset_view()
+    save(viewer, "sim")
 
 
 def scroll_to(widget: QWidget) -> None:
@@ -606,8 +621,7 @@ def main() -> None:
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in arguments.names or pictures:
-        for kind in ("CONFIG", "DATA", "STATE"):  # hide jobs of other pictures
-            os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
+        use_empty_home()
         pictures[name]()
         print(FOLDER / f"{name}.png")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from napari_geosr.core.text.counts import in_largest_unit
+from napari_geosr.core.text.display import short_path
 from napari_geosr.core.text.flat import counted_elements, flat_words
 
 
@@ -31,3 +34,9 @@ def test_elements_are_pixels_or_voxels(n, flat, word):
 )
 def test_small_values_get_a_small_unit(kilograms, text):
     assert in_largest_unit(kilograms, ("kg", "g", "mg")) == text
+
+
+def test_the_home_folder_is_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "me")
+    assert short_path(tmp_path / "me" / "jobs") == str(Path("~", "jobs"))
+    assert short_path(tmp_path / "mean") == str(tmp_path / "mean")

@@ -551,7 +551,7 @@ def test_empty_docks_say_what_to_do(small, qtbot):
         (POROSITY, "Open an image to measure its pores."),
         (RECONSTRUCT, "Open projections to begin."),
         (JOBS, "No jobs yet. Next: Train…"),
-        (TRAIN, "Next: choose “First scan” and “Second scan”."),
+        (TRAIN, "Choose “First scan” and “Second scan”."),
         (PAIRS, "Choose the scans, then press Build pair."),
         (MODELS, "Drop a model file here to import it."),
         (COMPARE, "Tick 2 to 6 images to compare."),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from opening import opened
+from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import ORDERS, SimFrames
@@ -181,18 +182,23 @@ def test_slices_time_points_and_channels_with_their_own_axes_are_previewed(viewe
     assert plane_of_frame(viewer, layer, frames) == (3, 1, 0)
 
 
-def test_results_of_different_frames_are_not_compared(viewer):
+def test_results_of_different_frames_are_not_compared(viewer, qtbot):
     image = np.zeros((16, 16), np.float32)
     names = ("a widefield", "a wiener", "b wiener", "b joint-rl")
     layers = {name: viewer.add_image(image, name=name) for name in names}
-    answers = AnswerCompare(viewer)
+    dock = QWidget()
+    qtbot.addWidget(dock)
+    answers = AnswerCompare(viewer, dock)
+    assert answers.isHidden()
     answers.show_source("a")
     for name in names[:2]:
         answers.add(name.split()[1], layers[name], "a")
     assert answers.box.pair() == (layers["a widefield"], layers["a wiener"])
+    assert not answers.isHidden()
     answers.show_source("b")
     answers.add("wiener", layers["b wiener"], "b")
     assert answers.layer("widefield") is None
+    assert answers.isHidden()
     assert not answers.box.isEnabled()
     answers.add("joint-rl", layers["b joint-rl"], "b")
     assert answers.box.pair() == (layers["b wiener"], layers["b joint-rl"])

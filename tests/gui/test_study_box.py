@@ -19,6 +19,7 @@ from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.layers.projections import opened_scan
 from napari_geosr.gui.study import start as _study_start
 from napari_geosr.gui.study.plot import StudyPlot
+from napari_geosr.gui.study.widgets import StudyResult
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.study.config import counts_for
@@ -126,7 +127,8 @@ def test_a_study_runs_by_itself_and_opens_its_report(
     np.testing.assert_array_equal(written != 0, marked)
     assert box.job in closing_of(box)._jobs
     qtbot.waitUntil(lambda: not box.is_running, timeout=150_000)
-    assert "done" in dock.message.text, (box.job / "log.txt").read_text()
+    assert "study is done" in dock.message.text, (box.job / "log.txt").read_text()
+    assert str(tmp_path) not in dock.message.text
     assert box.report == tmp_path / "discs" / "result" / "report.html"
     assert urls == [str(box.report)]
     assert box.report_button.isEnabled()
@@ -163,6 +165,27 @@ def test_curves_of_one_algorithm_share_a_colour(qtbot):
     assert [x for x, _ in plot.curves()["FBP"]] == [10, 100]
     assert "% of the exposure" in plot.accessibleDescription()
     plot.grab()
+
+
+def test_the_table_shows_all_rows_and_whole_columns(qtbot):
+    result = StudyResult()
+    qtbot.addWidget(result)
+    figures = {"porosity": 0.386, "porosity_error": 0.689, "psnr": 17.2}
+    rows = [
+        {"projections": n, "exposure": 1.0, "title": title, **figures}
+        for n in range(20, 80, 10)
+        for title in ("FBP", "SIRT", "TV")
+    ]
+    result.set_rows(rows, 0.05)
+    result.resize(420, result.sizeHint().height())
+    result.show()
+    table = result.table
+    qtbot.waitUntil(lambda: table.verticalScrollBar().maximum() == 0)
+    assert not any(table.isColumnHidden(column) for column in range(5))
+    result.resize(240, result.sizeHint().height())
+    qtbot.waitUntil(lambda: table.isColumnHidden(4))
+    assert not table.isColumnHidden(3)
+    assert table.horizontalScrollBar().maximum() == 0
 
 
 @pytest.mark.slow

@@ -253,13 +253,13 @@ def test_nothing_can_be_started_before_all_data_are_chosen(viewer, qtbot, rng):
     dock = opened(viewer, TRAIN)
     buttons = (dock.start_button, dock.estimate_button, dock.cluster.widget)
     assert not any(button.isEnabled() for button in buttons)
-    reason = "Next: choose “First scan” and “Second scan”."
+    reason = "Choose “First scan” and “Second scan”."
     assert all(reason in button.toolTip() for button in buttons)
     assert dock.bar.state.text() == reason
     assert dock.jobs_button.isEnabled()  # earlier trainings need no data
     viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="scan")
     qtbot.waitUntil(lambda: "“First scan”" not in dock.bar.state.text())
-    assert dock.bar.state.text() == "Next: choose “Second scan”."
+    assert dock.bar.state.text() == "Choose “Second scan”."
     assert not any(button.isEnabled() for button in buttons)
     viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="other")
     qtbot.waitUntil(lambda: all(button.isEnabled() for button in buttons))

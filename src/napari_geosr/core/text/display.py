@@ -1,4 +1,4 @@
-"""Representation of objects in notebooks: a line of text, and a small picture."""
+"""Texts shown to users: names and paths, and objects in notebooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +38,12 @@ def printable(text: str) -> str:
         return text
     content = text.encode("utf-8", "surrogateescape")
     return content.decode("utf-8", "backslashreplace")
+
+
+def short_path(path: Path) -> str:
+    """Return a path with a tilde in place of the home folder."""
+    home = Path.home()
+    return str(Path("~", path.relative_to(home)) if path.is_relative_to(home) else path)
 
 
 def one_line(kind: str, name: str, facts: Iterable[str]) -> str:

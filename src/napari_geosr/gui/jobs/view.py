@@ -11,6 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.text.display import short_path
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.jobs.preview import JobPreview
@@ -158,7 +159,7 @@ class JobView(JobWidgets):
         self.resume_with.set_job(folder)
         self.preview.set_source(source)
         self._attach_preview()
-        self.folder_label.setText(str(folder.path))
+        self.folder_label.setText(short_path(folder.path))
         self.folder_label.setToolTip(str(folder.path))
         self._poll()
 

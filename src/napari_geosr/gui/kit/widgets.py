@@ -295,9 +295,11 @@ class FormAligner(QObject):
             room = min(room, self._body.parentWidget().width())
         most = min(round(_LABEL_SHARE * room), room - _FIELD_WIDTH)
         column = min(max(widths), max(least, most))
-        inside = QRect(0, 0, column - _LABEL_MARGIN, 1000)
+        # Qt indents the text of a label with a frame by half the width of an x.
+        margin = 2 * labels[0].contentsRect().x() + metrics.horizontalAdvance("x") // 2
+        inside = QRect(0, 0, column - margin, 1000)
         for label, text, width in zip(labels, texts, widths, strict=True):
-            wraps = width > column
+            wraps = width - _LABEL_MARGIN > inside.width()
             lines = metrics.boundingRect(inside, Qt.TextFlag.TextWordWrap, text)
             # Qt does not give a label in a form the height of its lines.
             height = lines.height() + 2 if wraps else 0

@@ -60,15 +60,16 @@ class _Questions(QWidget):
         for widget in widgets:
             column.addWidget(widget)
             widget.installEventFilter(self)
-        self._fit()
+        self.fit()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Update the layout when one of the widgets is shown or hidden."""
         if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
-            self._fit()
+            self.fit()
         return bool(super().eventFilter(watched, event))
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
+        """Hide the column, or show it if one of its widgets is to be shown."""
         is_empty = all(widget.isHidden() for widget in self._widgets)
         # A row without a parent would be shown as a window; its layout shows it later.
         if is_empty or self.parentWidget() is not None:

@@ -167,6 +167,8 @@ class PairsWidgets(Dock):
         for row, shown in ((self.low, aligned), (self.like, not aligned)):
             self._data.setRowVisible(row, shown)
             self._data.setRowVisible(row.questions, shown)
+            if shown:
+                row.questions.fit()  # an empty row would leave a gap
         for widget in (self.aligning, self.advanced):
             widget.setVisible(aligned)
         for widget in (self.imaging, self.like_note):

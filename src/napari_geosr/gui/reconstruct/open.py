@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.text.display import short_path
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
 from napari_geosr.gui.kit.notify import MessageRow
@@ -128,7 +129,7 @@ class OpenProjections(QWidget):
 
     def _show_path(self, path: Path) -> None:
         self.path = path
-        self.path_label.setText(str(path))
+        self.path_label.setText(short_path(path))
         self.path_label.setToolTip(str(path))
 
     def open(self, path: Path) -> None:

@@ -52,7 +52,7 @@ _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
 #: Hints on the next action: without a scan, with one, and after a reconstruction.
 NO_SCAN = "Open projections to begin."
-READY = "Ready: preview a slice, or press Reconstruct."
+READY = "Preview a slice, or press Reconstruct."
 DONE = "Done. Next: Measure porosity…"
 NO_ESTIMATE = "Preview a slice to estimate the time for all slices."
 

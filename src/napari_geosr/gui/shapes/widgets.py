@@ -438,9 +438,9 @@ def changes_of(made: shapes.ShapeLayer) -> list[Figure]:
         Figure("Change in volume", _text(change, "+.2f"), "%"),
         Figure(
             "Surface voxels that moved",
-            _spaced(made.n_changed),
-            f"of {_spaced(made.n_surface)}",
-            f"{share:.2g} %",
+            f"{share:.2g}",
+            "%",
+            f"{_spaced(made.n_changed)} of {_spaced(made.n_surface)} voxels",
             "Surface voxels at which the surface moved by at least one input voxel.",
         ),
     ]

@@ -63,7 +63,7 @@ class AnswerCompare(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.menus)
         column.addWidget(self.box)
-        self.menus.setVisible(False)
+        self.setVisible(False)  # until there are two results
         Connections(self).connect(viewer.layers.events.removed, self._on_removed)
 
     def _menu(self, side: str) -> ElidingCombo:
@@ -122,7 +122,7 @@ class AnswerCompare(QWidget):
                 menu.addItem(METHOD_TITLES[name], name)
             menu.setCurrentIndex(menu.findData(chosen))
             menu.blockSignals(False)
-        self.menus.setVisible(len(present) > 1)
+        self.setVisible(len(present) > 1)
         self._on_chosen()
 
     def _on_chosen(self, _index: int = 0) -> None:

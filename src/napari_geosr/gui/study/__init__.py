@@ -282,8 +282,14 @@ class StudyBox(StudyWidgets):
     def _on_ended(self, watch: StudyWatch) -> None:
         status = watch.status
         if status.state == "done":
-            self.reported.emit(f"The study is done: {watch.report}", "ok")
-            if self.open_report.isChecked():
+            opens = self.open_report.isChecked()
+            where = (
+                "The report is open in the web browser."
+                if opens
+                else "Press Open report to see all results."
+            )
+            self.reported.emit(f"The study is done. {where}", "ok")
+            if opens:
                 self._on_report()
         elif status.state == "failed":
             self._on_failed(JobError(status.message))

@@ -9,8 +9,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
     QHBoxLayout,
-    QHeaderView,
-    QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -19,7 +17,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.action_bar import progress_bar
 from napari_geosr.gui.kit.form import ConfigForm, FieldFaults
-from napari_geosr.gui.kit.lists import NUMBERS
+from napari_geosr.gui.kit.lists import NUMBERS, ColumnHider, list_tree
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
     Section,
@@ -67,6 +65,11 @@ _COLUMNS = (
 )
 #: Columns that contain only numbers.
 _NUMBERS = (0, 2, 3, 4)
+#: Columns that a narrow dock has no room for, the least important first.
+_OMITTED = (4, 2)
+#: Limits of the height of the table, in pixels. The dock scrolls, so the table is as
+#: tall as its rows: a table that also scrolled would catch the mouse wheel.
+_HEIGHTS = (60, 10_000)
 
 
 class StudyWidgets(QWidget):
@@ -234,23 +237,18 @@ class StudyResult(QWidget):
             self.metric_combo.addItem(metric.title, name)
         fit_entries(self.metric_combo)
         self.plot = StudyPlot()
-        self.table = QTreeWidget()
-        self.table.setHeaderLabels([title for title, _ in _COLUMNS])
+        self.table = list_tree(
+            [title for title, _ in _COLUMNS],
+            "Study table",
+            "All results are in the report and in study.csv.",
+            heights=_HEIGHTS,
+            numbers=_NUMBERS,
+            widest=1,
+        )
         for column, (_, tip) in enumerate(_COLUMNS):
             self.table.headerItem().setToolTip(column, tip)
-        for column in _NUMBERS:
-            self.table.headerItem().setTextAlignment(column, NUMBERS)
-        self.table.setRootIsDecorated(False)
-        self.table.setUniformRowHeights(True)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.table.setAccessibleName("Study table")
-        self.table.setToolTip("All results are in the report and in study.csv.")
-        header = self.table.header()
-        header.setStretchLastSection(False)
-        for column in range(len(_COLUMNS)):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        self.table.setMinimumHeight(110)
-        self.table.setMaximumHeight(190)
+        self._hider = ColumnHider(self.table, _OMITTED, names=1)
         choice = form_layout()
         add_row(choice, "Curves", self.metric_combo)
         column = QVBoxLayout(self)
@@ -287,6 +285,7 @@ class StudyResult(QWidget):
             if "failed" in row:
                 item.setToolTip(1, str(row["failed"]))
             self.table.addTopLevelItem(item)
+        self._hider.fit()
         self._draw()
 
     def _draw(self, _index: int = 0) -> None:

@@ -38,7 +38,7 @@ from napari_geosr.jobs.kinds import MAKE_MODELS
 if TYPE_CHECKING:
     import napari.viewer
 
-NO_ESTIMATE = "Estimate: –"
+NO_ESTIMATE = "Press Estimate for the training time and memory."
 #: Text of the status line once all data are chosen.
 READY = "Ready: press Start."
 #: Texts of the status line after a refused start; the line has no room for the error.
@@ -178,7 +178,7 @@ class TrainWidgets(Dock):
         """
         self.cancel_button.setEnabled(bool(working))
         names = " and ".join(f"“{name}”" for name in missing)
-        next_choice = f"Next: choose {names}."
+        next_choice = f"Choose {names}."
         for each, tip in self._tips.items():
             each.setEnabled(not missing and not working)
             each.setToolTip(next_choice if missing else tip)

@@ -312,14 +312,11 @@ def _aligned_figures(report: AnyMapping) -> list[Figure]:
             for axis, value in zip(axes, moved, strict=True)
         ),
         *_residual_shift(quality["residual_shift"]),
-        *(
-            Figure(
-                f"Mutual information {when}",
-                f"{bits:.2f}",
-                "bits",
-                help=f"Mutual information of the scans {when} the alignment.",
-            )
-            for when, bits in information.items()
+        Figure(
+            "Mutual information",
+            " → ".join(f"{bits:.2f}" for bits in information.values()),
+            "bits",
+            help="Mutual information of the scans before and after the alignment.",
         ),
         _blur("Blur at low resolution", grey["low_blur"]),
         Figure("Noise at low resolution", f"{grey['low_noise']:.3g}", "grey values"),
