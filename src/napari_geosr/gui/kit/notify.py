@@ -174,6 +174,9 @@ class MessageRow(QWidget):
         self.icon.setToolTip("Kind of message")
         self.label = _MessageLabel()
         self.label.setWordWrap(True)
+        # The first line stays next to the icon even if the label is too tall.
+        self.label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        self.label.setIndent(0)  # with a frame, Qt would also indent the first line
         self.label.setAccessibleName("Message")
         self.label.setToolTip("You can select and copy this text.")
         self.label.setTextInteractionFlags(
