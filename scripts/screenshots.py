@@ -42,6 +42,18 @@ def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
         wait(seconds)
 
 
+def use_empty_home() -> None:
+    """Hide the jobs of other pictures; folders are shown as those of a user."""
+    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # icons
+    home = os.environ["HOME"] = tempfile.mkdtemp()
+    for kind, folder in (
+        ("CONFIG", ".config"),
+        ("DATA", ".local/share"),
+        ("STATE", ".local/state"),
+    ):
+        os.environ[f"XDG_{kind}_HOME"] = f"{home}/{folder}"
+
+
 def new_viewer(size: tuple[int, int] = (1280, 820)):
     """A window of a fixed size, so that pictures do not depend on the screen."""
     viewer = napari.Viewer(show=True)
@@ -245,7 +257,7 @@ def compare() -> None:
     dock.reference.set_layer(viewer.layers["clean foam"])
     dock.compare_button.click()
     wait(until=lambda: not dock.activity.busy)
-    dock.pores.of.setCurrentIndex(dock.pores.of.findData("restored foam"))
+    dock.compared.setCurrentIndex(dock.compared.findData("restored foam"))
     viewer.reset_view()
     dock.view.curtain_button.click()
     save(viewer, "compare")
@@ -606,8 +618,7 @@ def main() -> None:
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in arguments.names or pictures:
-        for kind in ("CONFIG", "DATA", "STATE"):  # hide jobs of other pictures
-            os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
+        use_empty_home()
         pictures[name]()
         print(FOLDER / f"{name}.png")
 
