@@ -58,13 +58,20 @@ def restore(viewer) -> States:
     yield "done", frame
 
 
+def choose_foam(viewer, dock: QWidget) -> None:
+    """Choose a foam with many pores; most pores of the noisy one are connected."""
+    viewer.open_sample(shots.PLUGIN, "noisy_foam")
+    shots.show_only(viewer, "clean foam")
+    dock.settings.image.set_layer(viewer.layers["clean foam"])
+    wait(0.5)
+    wait(until=lambda: dock.settings.threshold is not None)
+
+
 def porosity(viewer) -> States:
     """Porosity: empty, with a scan, measured."""
     frame, dock = opened(viewer, "Porosity")
     yield "empty", frame
-    viewer.open_sample(shots.PLUGIN, "noisy_foam")
-    shots.show_only(viewer, "clean foam")
-    wait(until=lambda: dock.settings.threshold is not None)
+    choose_foam(viewer, dock)
     yield "ready", frame
     dock.measure()
     wait(until=lambda: not dock.is_running)
@@ -102,9 +109,7 @@ def porosity_sections(viewer) -> States:
     dock.plan.section.set_open(True)
     shots.scroll_to(dock.plan)
     yield "plan empty", frame
-    viewer.open_sample(shots.PLUGIN, "noisy_foam")
-    shots.show_only(viewer, "clean foam")
-    wait(until=lambda: dock.settings.threshold is not None)
+    choose_foam(viewer, dock)
     dock.plan.spot.setText("20%")
     dock.plan.button.click()
     wait(until=lambda: bool(dock.plan.text.text()) and not dock.is_running)
@@ -206,6 +211,8 @@ def compare(viewer) -> States:
     dock.compare_button.click()
     wait(until=lambda: not dock.activity.busy)
     yield "done", frame
+    dock.tabs.setCurrentIndex(2)
+    yield "pores", frame
 
 
 def pairs(viewer) -> States:

@@ -257,7 +257,7 @@ def compare() -> None:
     dock.reference.set_layer(viewer.layers["clean foam"])
     dock.compare_button.click()
     wait(until=lambda: not dock.activity.busy)
-    dock.pores.of.setCurrentIndex(dock.pores.of.findData("restored foam"))
+    dock.compared.setCurrentIndex(dock.compared.findData("restored foam"))
     viewer.reset_view()
     dock.view.curtain_button.click()
     save(viewer, "compare")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from opening import opened
 from porosity_helpers import add
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QMessageBox
@@ -14,6 +15,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare import CompareDock
 from napari_geosr.gui.compare.result import one_line
 from napari_geosr.gui.compare.widgets import DONE, READY
+from napari_geosr.gui.kit.dock_tabs import COMPARE
 from napari_geosr.gui.layers import METADATA, is_helper, volume_from_layer
 from napari_geosr.gui.layers.explained import source_entry
 
@@ -80,7 +82,9 @@ def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
     cells += [dock.figures.horizontalHeaderItem(c) for c in range(3)]
     assert all(cell.textAlignment() & Qt.AlignmentFlag.AlignRight for cell in cells)
     # The lost pore is listed, and a click moves to it.
-    dock.pores.of.setCurrentIndex(dock.pores.of.findData("poor"))
+    assert dock.tabs.isTabEnabled(2)
+    dock.compared.setCurrentIndex(dock.compared.findData("poor"))
+    assert dock.pores.image.text() == "Image: poor"
     assert dock.pores.kind.currentText() == "Lost pores (1)"
     # The narrow table shows the column of this image.
     place = dock.figures.columnViewportPosition(heads.index("poor"))
@@ -448,6 +452,13 @@ def test_values_are_not_cut(viewer, qtbot, dock, rng):
     assert widest < table.verticalHeader().maximumWidth()
     # Only titles may be truncated, as their tool tips show them in full.
     assert table.columnWidth(0) < metrics.horizontalAdvance(name)
+    start, end = table.horizontalHeaderItem(0).text().split("…")
+    assert name.startswith(start)
+    assert name.endswith(end)
+    # The dock scrolls, not the table.
+    qtbot.waitUntil(lambda: table.verticalScrollBar().maximum() == 0)
+    bottom = table.visualItemRect(table.item(table.rowCount() - 1, 0)).bottom()
+    assert 0 <= table.viewport().height() - bottom < 5
 
 
 def test_messages_name_fields_and_no_options(viewer, qtbot, dock):
@@ -492,6 +503,18 @@ def test_an_empty_list_says_what_to_do(viewer, qtbot, dock, rng):
     qtbot.waitUntil(lambda: dock.images.count() == 1)
 
 
-def test_long_names_differ_in_their_columns(viewer, qtbot, dock):
-    header = dock.figures.horizontalHeader()
-    assert header.textElideMode() == Qt.TextElideMode.ElideMiddle
+def test_three_images_fit_into_the_dock(viewer, qtbot):
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    dock = opened(viewer, COMPARE)
+    for name in ("truth", "long name", "other name"):
+        add(viewer, balls().replace(name=name))
+    dock.images.choose(viewer.layers["long name"], viewer.layers["other name"])
+    dock.reference.set_layer(viewer.layers["truth"])
+    compare(dock, qtbot)
+    frame = dock.parentWidget().parentWidget()
+    sideways = dock.figures.horizontalScrollBar()
+    window.resizeDocks([frame], [360], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: dock.width() <= 360)
+    qtbot.waitUntil(lambda: sideways.maximum() == 0)
+    assert dock.export_button.visibleRegion().boundingRect().height() > 10

@@ -135,6 +135,9 @@ def test_a_folder_is_chosen_by_its_button(qtbot, monkeypatch, tmp_path):
     row.button.click()
     assert (row.path, row.label.text()) == (tmp_path, str(tmp_path))
     assert asked == [("Folder for pairs", "pairs")] * 2
+    row.set_path(Path.home() / "scans" / "pairs")
+    assert row.label.text() == str(Path("~", "scans", "pairs"))
+    assert row.label.toolTip() == str(Path.home() / "scans" / "pairs")
 
 
 def test_the_time_that_is_left_follows_from_the_time_it_took(monkeypatch):

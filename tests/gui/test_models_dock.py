@@ -129,7 +129,7 @@ def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
     everything = [entry.name for entry in zoo.list_models()]
     assert names(dock) == everything
     assert dock.chosen() == ""  # the user chooses
-    assert dock.card.text() == "Select a model."
+    assert dock.card.text() == "Select a model to read its card."
     assert not dock.use_button.isEnabled()
     choose(dock, "foam-sr-x2")
     assert "Double the resolution" in dock.card.text()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
@@ -35,6 +36,7 @@ from napari_geosr.operations.compare import (
     CompareConfig,
     QualityReport,
     compare_steps,
+    fsc_columns,
 )
 from napari_geosr.operations.compare import files as report_files
 
@@ -128,7 +130,7 @@ class CompareDock(CompareWidgets):
         self.connections.connect(grid.events.enabled, self._on_grid_of_viewer)
         self.export_button.clicked.connect(self.export)
         self.pores.positionChosen.connect(self._on_position)
-        self.pores.of.currentIndexChanged.connect(self._on_compared)
+        self.compared.currentIndexChanged.connect(self._on_compared)
         self.view.failed.connect(self.show_failure)
         self.connections.connect(self._viewer.layers.events.removed, self._on_removed)
 
@@ -297,15 +299,15 @@ class CompareDock(CompareWidgets):
         self._report = report
         self._done = list(map(weakref.ref, self.compared_layers()))
         self.figures.set_report(report)
-        self.resolution.setText(
-            "\n".join(f"{what}: {text}" for what, text in report.resolution_rows())
-        )
-        self.resolution.setVisible(bool(self.resolution.text()))
+        titles, rows = fsc_columns(report.fourier)
+        self.resolution.set_columns(titles, rows, has_names=True)
+        self.resolution.setVisible(bool(rows))
         self.remarks.setText(self._in_fields(report.remarks))
         self.remarks.setVisible(bool(report.remarks))
-        self.pores.set_report(report)
+        self._offer_compared(report)
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
+        self.tabs.setTabEnabled(2, bool(report.pores))
         self.difference_button.setEnabled(bool(report.differences))
         self._offer_slices(report)
         self._on_compared()
@@ -313,6 +315,15 @@ class CompareDock(CompareWidgets):
             self._on_grid(True)
         if report.warnings:
             self.message.show_message(self._in_fields(report.warnings), "warning")
+
+    def _offer_compared(self, report: QualityReport) -> None:
+        """Offer a choice if several images were compared with the base."""
+        with QSignalBlocker(self.compared):
+            self.compared.clear()
+            for key in report.compared:
+                self.compared.addItem(report.titles[key], key)
+            self.compared.setCurrentIndex(len(report.compared) - 1)
+        self._choices.setRowVisible(self.compared, len(report.compared) > 1)
 
     def _offer_slices(self, report: QualityReport) -> None:
         """Offer several slices only for volumes."""
@@ -328,18 +339,14 @@ class CompareDock(CompareWidgets):
         layer = None if reference is None else reference()
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    def _compared_key(self) -> str:
-        """Return the key of the image whose pores are listed."""
-        assert self._report is not None
-        chosen = self.pores.of.currentData()
-        return str(chosen) if chosen else self._report.compared[-1]
-
     def _on_compared(self, _index: int = 0) -> None:
-        """Use the base and the selected image for the curtain and for blinking."""
+        """Use the base and the selected image for the views and the list of pores."""
         if self._report is None:
             return
-        self.figures.show_volume(self._compared_key())
-        base, other = self._layer(self._report.base), self._layer(self._compared_key())
+        key = str(self.compared.currentData())
+        self.figures.show_volume(key)
+        self.pores.set_volume(self._report, key)
+        base, other = self._layer(self._report.base), self._layer(key)
         if base is None or other is None:
             self.view.clear()
         elif self.view.pair() != (base, other):
@@ -354,7 +361,7 @@ class CompareDock(CompareWidgets):
             self._viewer.layers.remove(earlier)
         if not checked or self._report is None:
             return
-        key = self._compared_key()
+        key = str(self.compared.currentData())
         difference = self._report.differences.get(key)
         if difference is None:
             return

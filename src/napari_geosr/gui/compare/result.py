@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QGuiApplication, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
-    QHBoxLayout,
+    QAbstractScrollArea,
     QHeaderView,
+    QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
     QTreeWidgetItem,
@@ -20,12 +21,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.lists import NUMBERS, list_tree
-from napari_geosr.gui.kit.widgets import combo, text_label
+from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
+from napari_geosr.gui.kit.lists import NUMBERS, list_tree, split_unit
+from napari_geosr.gui.kit.widgets import ElidedLabel, combo, text_label
 from napari_geosr.operations.measure import number_text
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QKeyEvent, QResizeEvent
+    from qtpy.QtGui import QFontMetrics, QKeyEvent, QResizeEvent
 
     from napari_geosr.operations.compare import QualityReport
     from napari_geosr.operations.compare.pores import PoreMatch, Status
@@ -41,27 +43,32 @@ KINDS: dict[Status, str] = {
 }
 #: Maximum number of pores listed, largest first; more would make the window slow.
 MAX_LISTED = 1000
-_MIN_HEIGHT = 160
+#: Maximum height of the list, which has a tab of its own, in pixels.
+_LIST_HEIGHT = 2000
 #: Maximum width of the row titles (names of measured values), in pixels; tool tips show
 #: them in full.
 _LABELS = 100
 #: Maximum number of characters in a line of a row title.
 _LABEL_CHARACTERS = 14
-#: Maximum width, in pixels, to which a column is widened for its title, so that two
-#: columns fit into the dock; values are never truncated.
-_COLUMN = 105
+#: Maximum number of characters in a line of a cell, and of a value with its unit. Three
+#: columns of such lines fit into a dock of the usual width.
+_CELL_CHARACTERS = 11
+_VALUE_CHARACTERS = 10
+#: Space at both sides of the title of a column together, in pixels.
+_TITLE_MARGIN = 10
 
 
 class QualityTable(QTableWidget):
     """Table with one row per metric and one column per volume.
 
-    Cells are copied as tab-separated text.
+    It is as tall as its rows, because it is in a dock that scrolls. Cells are copied as
+    tab-separated text.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        #: Keys of the volumes, from left to right.
-        self._keys: list[str] = []
+        #: Names of the volumes by their keys, from left to right.
+        self._titles: dict[str, str] = {}
         self.setAccessibleName("Results")
         self.setToolTip("Results of the comparison. Select cells to copy them.")
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -71,10 +78,14 @@ class QualityTable(QTableWidget):
         if corner is not None:
             corner.setAccessibleName("Corner of the table")
             corner.setToolTip("Corner of the table.")
-        self.setMinimumHeight(_MIN_HEIGHT)
+        self.setSizeAdjustPolicy(QAbstractScrollArea.SizeAdjustPolicy.AdjustToContents)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        # The preferred height includes the scroll bar, if there is one.
+        self.horizontalScrollBar().rangeChanged.connect(self.updateGeometry)
         header = self.horizontalHeader()
         header.setResizeContentsPrecision(-1)  # measure all rows
-        header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        header.setTextElideMode(Qt.TextElideMode.ElideNone)  # see `_fit_columns`
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # eliding joins lines
@@ -91,12 +102,11 @@ class QualityTable(QTableWidget):
         # In a narrow dock, the last columns may be out of view. The base has the fewest
         # figures, so it comes last.
         keys = sorted(titles, key=lambda key: key == base)
-        self._keys = keys
+        self._titles = {key: titles[key] for key in keys}
         places = [list(titles).index(key) for key in keys]
         self.setRowCount(len(rows))
         self.setColumnCount(len(titles))
-        for column, key in enumerate(keys):
-            title = titles[key]
+        for column, (key, title) in enumerate(self._titles.items()):
             head = QTableWidgetItem(title)
             head.setToolTip(
                 f"{title}: the base, with which the others are compared."
@@ -110,31 +120,48 @@ class QualityTable(QTableWidget):
             head.setTextAlignment(NUMBERS)
             self.setHorizontalHeaderItem(column, head)
         for number, row in enumerate(rows):
-            head = QTableWidgetItem(textwrap.fill(row.label, _LABEL_CHARACTERS))
+            label, texts = _narrowed(row.label, row.texts)
+            head = QTableWidgetItem(label)
             head.setToolTip(f"{row.label}. {row.help}")
             self.setVerticalHeaderItem(number, head)
             for column, place in enumerate(places):
-                # A remark in brackets does not fit next to its value.
-                item = QTableWidgetItem(row.texts[place].replace(" (", "\n("))
+                item = QTableWidgetItem(texts[place])
                 item.setToolTip(f"{row.label}: {row.texts[place]}. {row.help}")
                 item.setTextAlignment(NUMBERS)
                 self.setItem(number, column, item)
-        header = self.horizontalHeader()
-        for column in range(len(keys)):
-            for_title = min(header.sectionSizeHint(column), _COLUMN)
-            width = max(self.sizeHintForColumn(column), for_title)
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """Make all columns as wide as their values, and share the remaining width.
+
+        Only titles may be shortened; their tool tips show them in full.
+        """
+        if not self._titles:
+            return
+        header, count = self.horizontalHeader(), len(self._titles)
+        least = [self.sizeHintForColumn(column) for column in range(count)]
+        spare = max(0, self.viewport().width() - sum(least))
+        for column, title in enumerate(self._titles.values()):
+            width = least[column] + spare // count
             header.resizeSection(column, width)
+            shown = _title_lines(title, header.fontMetrics(), width - _TITLE_MARGIN)
+            self.horizontalHeaderItem(column).setText(shown)
+        self.updateGeometry()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Leave enough room for one column of values."""
         self.verticalHeader().setMaximumWidth(min(_LABELS, 2 * self.width() // 5))
         super().resizeEvent(event)
+        self._fit_columns()
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the preferred height, so that the table itself never scrolls."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def show_volume(self, key: str) -> None:
         """Scroll sideways to the column of a volume."""
-        if key in self._keys and self.rowCount():
-            top = max(0, self.rowAt(0))
-            self.scrollToItem(self.item(top, self._keys.index(key)))
+        if key in self._titles and self.rowCount():
+            self.scrollToItem(self.item(0, list(self._titles).index(key)))
 
     def selected_text(self) -> str:
         """Return the selected cells (if none, all cells) as tab-separated lines."""
@@ -163,7 +190,39 @@ class QualityTable(QTableWidget):
 
 def one_line(item: QTableWidgetItem) -> str:
     """Return the text of a cell without the line breaks inserted for a narrow dock."""
-    return str(item.text()).replace("-\n", "-").replace("\n", " ")
+    text = str(item.text())
+    return (
+        text.replace("\N{NO-BREAK SPACE}", " ").replace("-\n", "-").replace("\n", " ")
+    )
+
+
+def _narrowed(label: str, texts: list[str]) -> tuple[str, list[str]]:
+    """Return the label and the values of a row, broken into lines for a narrow dock."""
+    values = [text.split(" (")[0] for text in texts]
+    if max(map(len, values)) > _VALUE_CHARACTERS and "(" not in label:
+        unit, texts = split_unit(texts)
+        label += f" ({unit})" if unit else ""
+    # A remark in brackets does not fit next to its value.
+    lines = [
+        keep_numbers_whole(text).replace(" (", "\n(").split("\n") for text in texts
+    ]
+    return textwrap.fill(label, _LABEL_CHARACTERS), [
+        "\n".join(_wrapped(line, _CELL_CHARACTERS) for line in each) for each in lines
+    ]
+
+
+def _wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _title_lines(title: str, metrics: QFontMetrics, width: int) -> str:
+    """Return a title in two lines if they fit, or in one, shortened in the middle."""
+    if metrics.horizontalAdvance(title) <= width:
+        return title
+    lines = _wrapped(title, max(1, len(title) // 2 + 2)).split("\n")
+    if len(lines) == 2 and all(metrics.horizontalAdvance(x) <= width for x in lines):
+        return "\n".join(lines)
+    return str(metrics.elidedText(title, Qt.TextElideMode.ElideMiddle, width))
 
 
 class PoreChanges(QWidget):
@@ -180,48 +239,35 @@ class PoreChanges(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._report: QualityReport | None = None
+        self._key = ""
+        self.image = ElidedLabel("")
+        self.image.setAccessibleName("Compared image")
+        self.image.setToolTip("The image that is compared with the base.")
         self.kind = combo("Pores to list", "Kind of pores to list.")
-        self.of = combo(
-            "Image for which pores are listed", "The image compared with the base."
-        )
         self.list = list_tree(
             ["Position", "Base", "Image"],
             "Pores that differ",
             "Click on a pore to move the viewer to it.",
-            heights=(100, 260),
+            heights=(60, _LIST_HEIGHT),
             numbers=(1, 2),
         )
         self.note = text_label(
-            "Number of unlisted pores", "Number of pores that are not listed."
+            "Remark on the list", "Pores that are not listed, if there are any."
         )
-        self.note.hide()
-        choices = QHBoxLayout()
-        choices.addWidget(self.kind, 1)
-        choices.addWidget(self.of, 1)
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(choices)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.image)
+        column.addWidget(self.kind)
         column.addWidget(self.list)
         column.addWidget(self.note)
+        column.addStretch(1)
         self.kind.currentIndexChanged.connect(self._show)
-        self.of.currentIndexChanged.connect(self._on_of)
         self.list.currentItemChanged.connect(self._on_item)
 
-    def set_report(self, report: QualityReport | None) -> None:
-        """List the pores of a report; hide the list if pores were not measured."""
-        self._report = report
-        matches = {} if report is None else dict(report.pores)
-        with QSignalBlocker(self.of):
-            self.of.clear()
-            for key in matches:
-                assert report is not None
-                self.of.addItem(report.titles[key], key)
-        self.of.setVisible(len(matches) > 1)
-        self.setVisible(bool(matches))
-        self._on_of()
-
-    def _on_of(self, _index: int = 0) -> None:
-        """Offer the kinds of pores that occur in the report."""
+    def set_volume(self, report: QualityReport, key: str) -> None:
+        """List the pores of a compared volume, by the kinds that occur in it."""
+        self._report, self._key = report, key
+        self.image.setText(f"Image: {report.titles[key]}")
         match = self._match()
         counts: Mapping[str, int] = (
             {} if match is None else {kind: match.count(kind) for kind in KINDS}
@@ -238,8 +284,7 @@ class PoreChanges(QWidget):
         self._show()
 
     def _match(self) -> PoreMatch | None:
-        key = self.of.currentData()
-        return None if self._report is None or key is None else self._report.pores[key]
+        return None if self._report is None else self._report.pores.get(self._key)
 
     def _show(self, _index: int = 0) -> None:
         match, kind = self._match(), self.kind.currentData()
@@ -264,17 +309,19 @@ class PoreChanges(QWidget):
                 for column in (1, 2):
                     item.setTextAlignment(column, NUMBERS)
                 self.list.addTopLevelItem(item)
-        left = len(changes) - MAX_LISTED
-        self.note.setText(
-            f"The {left} smallest pores are not listed; they are "
-            "included in the export."
-        )
-        self.note.setVisible(left > 0)
+        left, note = len(changes) - MAX_LISTED, ""
+        if left > 0:
+            note = f"The {left} smallest pores are not listed; they are exported."
+        elif match is not None and kind is None:
+            note = "Neither the base nor this image has any pores."
+        self.kind.setEnabled(kind is not None)
+        self.note.setText(note)
+        self.note.setVisible(bool(note))
 
     def _on_item(self, item: QTreeWidgetItem | None, _before: object = None) -> None:
         if item is not None:
             position = item.data(0, Qt.ItemDataRole.UserRole)
-            self.positionChosen.emit(self.of.currentData(), tuple(position))
+            self.positionChosen.emit(self._key, tuple(position))
 
 
 def _size(volume: float) -> str:

@@ -23,6 +23,7 @@ from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.lists import FiguresTable
 from napari_geosr.gui.kit.widgets import (
     PartScroller,
     Section,
@@ -147,7 +148,12 @@ class CompareWidgets(Dock):
 
     def _make_results(self) -> None:
         self.figures = QualityTable()
-        self.resolution = text_label(
+        self.compared = combo(
+            "Compared image",
+            "The image that the curtain, blinking, the difference and the pores refer "
+            "to. It is compared with the base.",
+        )
+        self.resolution = FiguresTable(
             "Resolution", "Resolution by Fourier correlation, for each criterion."
         )
         self.pores = PoreChanges()
@@ -193,15 +199,28 @@ class CompareWidgets(Dock):
         results = QWidget()
         below = QVBoxLayout(results)
         below.setContentsMargins(8, 8, 8, 8)
+        self._choices = form_layout()
+        add_row(self._choices, "Compared", self.compared)
+        below.addLayout(self._choices)
         below.addWidget(self.view)
         below.addLayout(views)
         below.addWidget(self.view.link_box)
         slices = form_layout()
         add_row(slices, "Sl&ices", self.slices)
         below.addLayout(slices)
-        below.addWidget(self.figures, 1)
-        for widget in (self.resolution, self.pores, self.remarks, self.export_button):
+        for widget in (self.figures, self.resolution, self.remarks):
             below.addWidget(widget)
+        below.addStretch(1)
+        self._result_area = scrolling(results)
+        # The button for the next step stays visible below the long table.
+        result = QWidget()
+        page = QVBoxLayout(result)
+        page.setContentsMargins(0, 0, 0, 6)
+        page.addWidget(self._result_area, 1)
+        last = QHBoxLayout()
+        last.setContentsMargins(8, 0, 8, 0)
+        last.addWidget(self.export_button)
+        page.addLayout(last)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
@@ -215,15 +234,16 @@ class CompareWidgets(Dock):
         area = scrolling(inner)
         self.scroller = PartScroller(area)
         self.tabs.addTab(area, "Ima&ges")
-        self.tabs.addTab(scrolling(results), "Resul&t")
+        self.tabs.addTab(result, "Resul&t")
+        self.tabs.addTab(self.pores, "Pores")
         for arrow in self.tabs.findChildren(QToolButton):
             arrow.setAccessibleName("Scroll the tabs")
             arrow.setToolTip("Scroll the tabs.")
         self.tabs.setTabToolTip(0, "Images and settings of the comparison.")
-        self.tabs.setTabToolTip(
-            1, "Measured values, pores and views of the last comparison."
-        )
-        self.tabs.setTabEnabled(1, False)
+        self.tabs.setTabToolTip(1, "Measured values and views of the last comparison.")
+        self.tabs.setTabToolTip(2, "Lost, invented, split, merged and matched pores.")
+        for index in (1, 2):
+            self.tabs.setTabEnabled(index, False)
         self.bar = ActionBar(
             (self.compare_button, self.cancel_button),
             idle=IDLE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -39,12 +40,18 @@ _TOP_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop
 _VALUE_GAP = 8
 #: Space between the columns of a table that has only values, in pixels.
 _COLUMN_GAP = 20
+#: The same for a table that also has names, which need more width.
+_NAMED_COLUMN_GAP = 12
 #: Margins that align the text of a table with that of labels, in pixels.
 _MARGINS = (4, 0, 6, 0)
 #: Maximum number of characters of a unit that is not wrapped.
 _MAX_UNIT = 10
 #: Indentation of a remark below a value, in pixels.
 _INDENT = 12
+#: A number or a range, its unit, and what follows in parentheses, such as a band.
+_VALUE = re.compile(
+    r"(?P<number>\W?\d[^ ]*(?: to [^ ]+)?) (?P<unit>[^\d(]+?)(?P<rest> \(.*)?"
+)
 
 
 def list_tree(
@@ -201,18 +208,39 @@ class FiguresTable(QWidget):
             row += 2
         self.grid.setColumnStretch(0, 1)
 
-    def set_columns(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Show columns of values below their titles."""
+    def set_columns(
+        self,
+        titles: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        has_names: bool = False,
+    ) -> None:
+        """Show columns of values below their titles.
+
+        Parameters
+        ----------
+        titles : sequence of str
+        rows : sequence of sequence of str
+        has_names : bool
+            Whether the first column contains names, not values; they are aligned to the
+            left, and wrapped.
+        """
         self.clear()
         self.grid.setContentsMargins(*_MARGINS)
         for row, texts in enumerate((titles, *rows)):
             for column, text in enumerate(texts):
+                is_name = has_names and not column
                 label = self.add_cell(
-                    row, column, text, f"{titles[column]}.", bold=not row
+                    row,
+                    column,
+                    text,
+                    f"{titles[column]}.",
+                    bold=not row,
+                    wrap=is_name,
                 )
-                label.setAlignment(_TOP_RIGHT)
-        self.grid.setHorizontalSpacing(_COLUMN_GAP)
-        self.grid.setColumnStretch(len(titles), 1)
+                label.setAlignment(_TOP_LEFT if is_name else _TOP_RIGHT)
+        self.grid.setHorizontalSpacing(_NAMED_COLUMN_GAP if has_names else _COLUMN_GAP)
+        self.grid.setColumnStretch(0 if has_names else len(titles), 1)
 
     def add_cell(
         self,
@@ -294,3 +322,24 @@ class FiguresTable(QWidget):
             self.copy(watched if isinstance(watched, QLabel) else None)
             return True
         return bool(super().eventFilter(watched, event))
+
+
+def split_unit(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the unit that the values of a row share, and the values without it.
+
+    If they do not share one unit, it is empty, and the texts are unchanged. A dash is
+    not a value.
+    """
+    found = [_VALUE.fullmatch(text) for text in texts]
+    units = {
+        None if one is None else one["unit"]
+        for one, text in zip(found, texts, strict=True)
+        if text != "\N{EN DASH}"
+    }
+    unit = units.pop() if len(units) == 1 else None
+    if unit is None:
+        return "", list(texts)
+    return unit, [
+        text if one is None else one["number"] + (one["rest"] or "")
+        for one, text in zip(found, texts, strict=True)
+    ]

@@ -429,9 +429,10 @@ class FolderRow(QWidget):
         return self._path
 
     def set_path(self, path: Path) -> None:
-        """Choose another folder."""
-        self._path = path
-        self.label.setText(str(path))
+        """Choose another folder; one in the home folder is shown with a tilde."""
+        self._path, home = path, Path.home()
+        at_home = path.is_relative_to(home)
+        self.label.setText(str(Path("~", path.relative_to(home)) if at_home else path))
         self.label.setToolTip(str(path))
 
     def _on_clicked(self) -> None:

@@ -245,7 +245,11 @@ class ModelsDock(Dock):
         if entry is not None:
             text = f"<h3>{html.escape(entry.card.title)}</h3>{card_html(entry.card)}"
         else:
-            empty = "Select a model." if self.items() else "No matching model."
+            empty = (
+                "Select a model to read its card."
+                if self.items()
+                else "No matching model."
+            )
             text = html.escape(reason) or empty
         if text != self.card.text():  # keep the position when the list is refreshed
             self.card.setText(text)

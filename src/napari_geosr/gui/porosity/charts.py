@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from qtpy.QtWidgets import QGraphicsPathItem, QVBoxLayout, QWidget
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length, shown_units
-from napari_geosr.gui.kit.lists import FiguresTable
+from napari_geosr.gui.kit.lists import FiguresTable, split_unit
 from napari_geosr.gui.kit.plots.chart import (
     Chart,
     Legend,
@@ -52,10 +51,8 @@ _SAMPLES = (
 )
 #: Minimum width of the bars of all samples together, in percentage points.
 _MIN_RANGE = 0.01
-#: A number or a range, its unit, and what follows in parentheses, such as a band.
-_VALUE = re.compile(
-    r"(?P<number>\W?\d[^ ]*(?: to [^ ]+)?) (?P<unit>[^\d(]+?)(?P<rest> \(.*)?"
-)
+#: Maximum number of characters of a word in the name of an image above a column.
+_MAX_WORD = 12
 
 
 class ProfileChart(Chart):
@@ -394,7 +391,11 @@ class ReportTable(FiguresTable):
                 f"Second line: the change relative to {next(iter(reports))}.",
             )
             for column, name in enumerate(reports, start=1):
-                self.add_cell(0, column, name, name, elide=True, bold=True)
+                # A name without spaces might not fit even in several lines.
+                wraps = max(map(len, name.split()), default=0) <= _MAX_WORD
+                self.add_cell(
+                    0, column, name, name, elide=not wraps, wrap=wraps, bold=True
+                )
         for i, row in enumerate(figure_rows(reports), start=1):
             help_text = row.help or row.label
             help_text = help_text[0].upper() + help_text[1:]
@@ -422,20 +423,9 @@ class ReportTable(FiguresTable):
 
 def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
     """Move a unit shared by all values into the label, to save space."""
-    found = [_VALUE.fullmatch(text) for text in texts]
-    units = {
-        None if one is None else one["unit"]
-        for one, text in zip(found, texts, strict=True)
-        if text != "–"
-    }
-    unit = units.pop() if len(units) == 1 else None
-    if unit is None:
-        return label, texts
+    unit, values = split_unit(texts)
     between = "\n" if len(label) > 9 else " "
-    return f"{label}{between}({unit})", [
-        text if one is None else one["number"] + (one["rest"] or "")
-        for one, text in zip(found, texts, strict=True)
-    ]
+    return f"{label}{between}({unit})" if unit else label, values
 
 
 def _shortened_label(label: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
@@ -127,13 +127,21 @@ class ExplanationBox(QWidget):
         self.setVisible(False)
 
     def _lay_out(self) -> None:
+        label = QLabel("Method")
+        label.setBuddy(self.method)
+        label.setAccessibleName("Method")
+        label.setToolTip(self.method.toolTip())
+        choice = QHBoxLayout()
+        choice.setContentsMargins(4, 0, 0, 0)  # aligned with the texts of other rows
+        choice.addWidget(label)
+        choice.addWidget(self.method, 1)
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
         row.addWidget(self.cancel_button, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.pick_button)
-        column.addWidget(self.method)
+        column.addLayout(choice)
         column.addLayout(row)
         column.addWidget(self.answer)
 

@@ -465,15 +465,36 @@ def power_spectrum(
 
 def fsc_summary(found: Mapping[str, FourierCorrelation]) -> list[tuple[str, str]]:
     """Return rows of (label, text) with the resolution by each criterion."""
-    rows = []
-    for name, curve in found.items():
-        texts = []
-        for criterion in CRITERIA:
-            size = curve.resolution(criterion)
-            if size is None:
-                texts.append(f"{criterion}: none")
-                continue
-            sign = "≤ " if curve.is_limited_by_voxels(criterion) else ""
-            texts.append(f"{criterion}: {sign}{number_text(size)} {curve.unit}")
-        rows.append((name, ", ".join(texts)))
-    return rows
+    return [
+        (
+            name,
+            ", ".join(
+                f"{c}: {_resolution_text(curve, c, curve.unit)}" for c in CRITERIA
+            ),
+        )
+        for name, curve in found.items()
+    ]
+
+
+def fsc_columns(
+    found: Mapping[str, FourierCorrelation],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the titles and the rows of a table of the resolution."""
+    units = {curve.unit for curve in found.values()}
+    common = units.pop() if len(units) == 1 else ""
+    title = f"Resolution ({common})" if common else "Resolution"
+    return (title, *CRITERIA), [
+        (
+            name,
+            *(_resolution_text(v, c, "" if common else v.unit) for c in CRITERIA),
+        )
+        for name, v in found.items()
+    ]
+
+
+def _resolution_text(curve: FourierCorrelation, criterion: Criterion, unit: str) -> str:
+    size = curve.resolution(criterion)
+    if size is None:
+        return "none"
+    sign = "≤ " if curve.is_limited_by_voxels(criterion) else ""
+    return f"{sign}{number_text(size)} {unit}".strip()

@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.fourier import FourierCorrelation
+from napari_geosr.measure.comparison.fourier import FourierCorrelation, fsc_columns
 from napari_geosr.measure.comparison.frame import (
     FrameArray,
     FrameVolume,
@@ -70,7 +70,13 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-__all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
+__all__ = [
+    "CompareConfig",
+    "CompareFields",
+    "QualityReport",
+    "compare_steps",
+    "fsc_columns",
+]
 
 #: Minimum number of volumes in a comparison.
 MIN_VOLUMES = 2
