@@ -29,6 +29,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
+from napari_geosr.core.text.display import short_path
 from napari_geosr.gui.kit.line_breaks import break_names, keep_numbers_whole
 
 if TYPE_CHECKING:
@@ -430,9 +431,8 @@ class FolderRow(QWidget):
 
     def set_path(self, path: Path) -> None:
         """Choose another folder; one in the home folder is shown with a tilde."""
-        self._path, home = path, Path.home()
-        at_home = path.is_relative_to(home)
-        self.label.setText(str(Path("~", path.relative_to(home)) if at_home else path))
+        self._path = path
+        self.label.setText(short_path(path))
         self.label.setToolTip(str(path))
 
     def _on_clicked(self) -> None:
