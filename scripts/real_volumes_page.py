@@ -33,8 +33,8 @@ The table of each scan contains the models for its kind: `ct-denoise`, `porous-d
 and `foam-denoise` for CT, `ct-denoise` for MRI, and `fluo-denoise` for fluorescence.
 `photon-denoise` has no column, for CT or for fluorescence; it was only run as a
 candidate of *auto*. Not evaluated were a fluorescence grid with eight grey levels, a
-time series of migrating cells and a slice of shale; distances between distributions of
-pore volumes; and the preservation of lacunae in scans with added noise.
+time series of migrating cells and a slice of shale. The tables contain no distances
+between distributions of pore volumes, and lacunae only without added noise.
 
 The noise measurement and the ranking were tuned on bone, cement and sandstone, and on
 pollen, *C. elegans* and banana with 5 and 20 % of independent or 3D-correlated noise.
