@@ -299,9 +299,13 @@ def main() -> None:
         f"{command}. Each training run has {options.steps} steps with 8 patches "
         f"each; a patch has {PATCH}² voxels in the result. All runs used one "
         "thread on a computer that was also running other programs. "
-        "Training times are CPU times. ± is half the difference between two "
-        "seeds.\n\n"
+        "Training times are CPU times. "
     )
+    seeds = {r["seed"] for r in bench.rows}
+    if len(seeds) > 1:
+        head += "± is half the range of the seeds.\n\n"
+    else:
+        head += "Each row is a single run with one seed.\n\n"
     finer = [r for r in bench.rows if "upscale factor" in r["case"]]
     rest = [r for r in bench.rows if "upscale factor" not in r["case"]]
     for name, document, rows in (

@@ -3,7 +3,8 @@
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
 scripts/screenshots.py [--out FOLDER] [--data FOLDER] [NAME…]``. Without names, all
 pictures are made; the default folder is ``docs/images``. Pictures of real scans need
-the folder of the data, with ``tooth.h5`` of the tomoPy project.
+the folder of the data, with ``tooth.h5`` of the tomoPy project and
+``bone_128x128x128.tif`` of the qim3d project.
 """
 
 from __future__ import annotations
@@ -550,6 +551,18 @@ def reconstruct_dock() -> None:
     save(viewer, "reconstruct_dock")
 
 
+def restore_bone() -> None:
+    """A real scan of bone in the Restore dock, with the first proposal."""
+    assert DATA is not None
+    viewer = new_viewer()
+    viewer.open(str(next(DATA.rglob("bone_128x128x128.tif"))), plugin=PLUGIN)
+    dock = open_dock(viewer, "Restore")
+    wait(until=lambda: dock.verdict_panel.ranking is not None)
+    wait(until=lambda: dock.verdict_panel.activity.is_settled)
+    viewer.reset_view()
+    save(viewer, "restore_bone")
+
+
 def sim_frames(viewer) -> None:
     """Open simulated raw frames of structured illumination."""
     from napari_geosr.core.steps import run_to_end
@@ -607,7 +620,7 @@ PICTURES = {
     )
 }
 #: Pictures of real scans, which need the data.
-PICTURES_OF_DATA = {"reconstruct_dock": reconstruct_dock}
+PICTURES_OF_DATA = {"reconstruct_dock": reconstruct_dock, "restore_bone": restore_bone}
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ or `--model auto` [choose one for your scan](ranking.md).
 
 {overview}
 
+With 313,889 parameters, `ct-sr-x4` exceeds the intended limit of 300,000.
+
 `shape-sr-x2` and `skull-complete` refine and complete [binary shapes](shapes.md).
 `gaussian`, `tv` and `nlm` are [classical filters](filters.md). `cubic-x2`, `-x4` and
 `-x8`, and `spline-x2`, `-x4` and `-x8` interpolate

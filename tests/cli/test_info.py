@@ -148,7 +148,7 @@ def test_an_implausible_size_that_is_given_is_warned_of(
     assert "implausible" not in capsys.readouterr().out
 
 
-def test_a_size_that_the_user_confirms_is_not_warned_of(
+def test_a_size_that_the_user_confirms_is_stated_but_not_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tmp_path / "scan.tif")
@@ -162,7 +162,10 @@ def test_a_size_that_the_user_confirms_is_not_warned_of(
     assert run(["info", path]) == 0
     assert "or confirm this one" in capsys.readouterr().out
     assert run(["info", path, "--voxel-size", "50,4,4", "--unit", "nm"]) == 0
-    assert "implausible" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "the confirmed voxel size of 50 × 4 × 4 nm is implausible" in shown
+    assert "Check the voxel size" not in shown
+    assert "or confirm this one" not in shown
     assert run(["info", path, "--voxel-size", "60,4,4", "--unit", "nm"]) == 0
     assert "implausible" in capsys.readouterr().out
 

@@ -57,6 +57,14 @@ def test_figures_of_an_implausible_voxel_size_are_in_voxels(inches: Path) -> Non
     assert not any("voxel size" in warning for warning in told.warnings)
 
 
+def test_a_report_states_an_implausible_size_that_was_confirmed(inches: Path) -> None:
+    report = measure_porosity(io.read(inches, voxel_size=(1, 0.01, 0.01), unit="inch"))
+    assert report.pores_per_mm3 is not None
+    (sentence,) = [w for w in report.warnings if "voxel size" in w]
+    assert "confirmed voxel size of 1 × 0.01 × 0.01 in" in sentence
+    assert "factor of 100; a voxel size of 25.4 mm is 10 mm or more" in sentence
+
+
 def test_measure_asks_for_the_size(
     inches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.physics.specimens.phantoms import sphere_foam
+from napari_geosr.physics.specimens.textiles import weave
 
 Array = npt.NDArray[np.float64]
 SHAPE = (48, 64, 64)
@@ -110,6 +111,20 @@ def test_detail_that_increases_gradually_is_no_noisy_slice() -> None:
     levels = 4 + 12 * np.exp(-0.5 * ((np.arange(SHAPE[0]) - 24) / 2.0) ** 2)
     noise = noise_in(foam() + levels[:, None, None] * unit_noise())
     assert not said(noise, SLICES)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_structure_of_a_weave_is_no_noisy_slice(seed: int) -> None:
+    """Its noise cannot be measured, because no region is uniform."""
+    yarns = 1 - weave((32, 96, 96), spacing=12, radius=3, seed=seed).fraction
+    rng = np.random.default_rng(0)
+    scan = ndimage.gaussian_filter(yarns, 0.5) + rng.normal(0, 0.0013, yarns.shape)
+    noise = noise_in(100 * scan)
+    assert noise.level == 0
+    assert not noise.is_measured
+    assert not said(noise, SLICES)
+    (note,) = [note for note in noise.notes if SLICES in note]
+    assert "noise or structure" in note
 
 
 def test_noisy_slices_of_a_large_scan_are_named() -> None:

@@ -241,6 +241,32 @@ def test_a_mostly_clipped_scan_gets_no_level(rng: np.random.Generator) -> None:
     assert describe_noise(found).startswith("The noise could not be measured. ")
 
 
+@pytest.mark.parametrize("level", [2, 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_two_phases_clipped_at_both_ends_are_told(
+    rng: np.random.Generator, dtype: type[np.generic], level: float
+) -> None:
+    """Both phases are uniform, so that no block shows the noise of the scan."""
+    from scipy.ndimage import gaussian_filter
+
+    phases = gaussian_filter(rng.normal(size=SHAPE), 4) > 0
+    clean = gaussian_filter(100.0 * phases, 0.7)
+    seen = np.clip(clean + rng.normal(0, level, SHAPE), 20, 80)
+    scan = (255 * (seen - 20) / 60).astype(dtype)
+    found = estimate_noise(Volume(scan, "ZYX"))
+    ends = np.isin(scan, [scan.min(), scan.max()]).mean()
+    assert ends > 0.8
+    (note,) = [note for note in found.notes if "clipped" in note]
+    assert float(note.split(" %")[0]) == pytest.approx(100 * ends, abs=1)
+    assert "there is hardly anything to remove" not in describe_noise(found)
+
+
+def test_a_volume_without_noise_is_not_called_clipped() -> None:
+    scan = np.where(np.indices(SHAPE)[1] < 20, 0, 100)
+    for values in (scan, scan.astype(np.float32)):
+        assert "clipped" not in describe_noise(estimate_noise(Volume(values, "ZYX")))
+
+
 def test_noise_as_smooth_as_structure_is_not_called_weak(
     rng: np.random.Generator,
 ) -> None:

@@ -57,7 +57,23 @@ def test_open_material_with_air_around_it(kind: str) -> None:
     )
     assert f"{100 * narrow:.2g} % with a mask closing of 5 voxels" in sentence
     assert f"about {100 * wide:.2g} % with 10" in sentence
-    assert "Increase the closing" in sentence
+    assert f"{100 * pores.mean():.2g} % in the whole volume" in sentence
+    assert "measure without a sample mask" in sentence
+    assert "increase the closing" in sentence
+
+
+@pytest.mark.parametrize(
+    ("tilt", "seed", "start"),
+    [(0.2, 1, "The automatic sample mask"), (0.0, 0, "61 % of the solid")],
+)
+def test_a_felt_of_fibres_in_the_plane(tilt: float, seed: int, start: str) -> None:
+    """Its solid does not cover the top and bottom faces of the volume."""
+    pores = felt(SHAPE, porosity=0.89, radius=2.0, tilt=tilt, seed=seed).mask
+    assert measure(scan(pores), sample_mask="auto").porosity < 0.4
+    (sentence,) = said(pores)
+    assert sentence.startswith(start)
+    assert "89 % in the whole volume" in sentence
+    assert "measure without a sample mask" in sentence
 
 
 def test_yarns_that_do_not_touch() -> None:

@@ -117,6 +117,7 @@ def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
     assert (19 in test.shown) == is_shown
     words = lost_pores(test)
     assert ("they are removed together with the noise" in words) == is_shown
+    assert ",:" not in lost_pores(test, 8)
 
 
 @pytest.mark.parametrize("count", [12, 900])

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.noise import FLOOR
+from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.measure.noise.basis import Array, FloatArray
+from napari_geosr.measure.noise.remarks import UNMEASURED
 from napari_geosr.measure.noise.sample import Bools, NoiseSample
-from napari_geosr.measure.noise.topics import Remark
+from napari_geosr.measure.noise.topics import Remark, is_about
 from napari_geosr.measure.number_text import rough_percent
 
 Numbers = npt.NDArray[np.intp]
@@ -79,10 +80,10 @@ _MIN_OUTLIER_POWER = 0.25
 _DIFFERENCE_VARIANCE = 36.0
 
 
-def anomaly_doubts(
-    sample: NoiseSample, n_slices: int, found: Outliers, level: float, contrast: float
-) -> Iterator[str]:
-    """Yield remarks on noisy slices and on single voxels far outside the range.
+def anomaly_remarks(
+    sample: NoiseSample, n_slices: int, found: Outliers, noise: Noise
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Describe noisy slices and single voxels far outside the range.
 
     Parameters
     ----------
@@ -92,38 +93,82 @@ def anomaly_doubts(
         Number of slices of the scan.
     found : Outliers
         Single voxels far outside the range.
+    noise : Noise
+        The measured noise, in grey values of the sample.
+
+    Returns
+    -------
+    doubts, notes : tuple of str
+        Further sentences for the attributes of `noise` with these names.
+    """
+    seen = (sample, n_slices, noise.contrast)
+    outliers = _outlier_doubts(sample, found, noise.level, noise.contrast)
+    if any(is_about(note, *UNMEASURED) for note in noise.notes):
+        return tuple(outliers), tuple(_slice_notes(*seen))
+    return (*_slice_doubts(*seen), *outliers), ()
+
+
+def _slice_doubts(sample: NoiseSample, n_slices: int, contrast: float) -> Iterator[str]:
+    """Yield remarks on slices with more noise than the adjacent ones.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+        The sample without the outlier voxels.
+    n_slices : int
+        Number of slices of the scan.
+    contrast : float
+        Contrast of the scan, in grey values of the sample.
+    """
+    slices = _compared_slices(sample, n_slices, contrast)
+    for step in slices.steps:
+        yield Remark(step, "slices")
+    if slices.runs:
+        yield Remark(
+            f"{slices.names} along Z (counted from 0) {slices.verb} much more noise "
+            f"than the adjacent slices (up to {slices.strongest:.1f} times as much). "
+            "Most of this noise remains in the result: do not measure there."
+            f"{slices.rest}",
+            "slices",
+        )
+
+
+def _slice_notes(sample: NoiseSample, n_slices: int, contrast: float) -> Iterator[str]:
+    """Yield the remark for a scan in which noise cannot be told from structure.
+
+    Fine structure may differ between slices, as in a weave, so nothing is claimed about
+    their noise.
+
+    Parameters
+    ----------
+    sample, n_slices, contrast
+        As in `_slice_doubts`.
+    """
+    slices = _compared_slices(sample, n_slices, contrast)
+    if slices.runs:
+        yield Remark(
+            f"{slices.names} along Z (counted from 0) {slices.verb} more fine detail "
+            f"than the adjacent slices (up to {slices.strongest:.1f} times as much): "
+            f"noise or structure. Compare them with the adjacent slices.{slices.rest}",
+            "slices",
+        )
+
+
+def _outlier_doubts(
+    sample: NoiseSample, found: Outliers, level: float, contrast: float
+) -> Iterator[str]:
+    """Yield a remark on single voxels far outside the range.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+        The sample without the outlier voxels.
+    found : Outliers
     level, contrast : float
         Noise level and contrast of the scan, in grey values of the sample.
     """
     if not contrast > 0 or len(sample.values) < _MIN_BLOCKS:
         return
-    floor = max(FLOOR * contrast, _ROUNDING * sample.step)
-    runs, steps = [], []
-    if len(sample.blocks) >= _MIN_BLOCKS:
-        levels = slice_levels(sample, n_slices, floor)
-        ratios = slice_ratios(levels)
-        for run in _noisy_runs(ratios):
-            step = _step_at(run, levels)
-            if step:
-                steps.append(step)
-            else:
-                runs.append(run)
-    for step in dict.fromkeys(steps):
-        yield Remark(step, "slices")
-    if runs:
-        bad = np.concatenate(runs)
-        one = len(bad) == 1
-        examined = int(np.isfinite(ratios).sum())
-        rest = ""
-        if examined < n_slices:
-            rest = f" Only {examined} of the {n_slices} slices were examined."
-        yield Remark(
-            f"{'Slice' if one else 'Slices'} {_ranges(runs)} along Z (counted from 0) "
-            f"{'has' if one else 'have'} much more noise than the adjacent slices (up "
-            f"to {ratios[bad].max():.1f} times as much). Most of this noise remains in "
-            f"the result: do not measure there.{rest}",
-            "slices",
-        )
     if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
         # At the ends of the grey scale, only voxels in uniform blocks are counted.
         about = "at least " if found.end_share > 0 else ""
@@ -137,6 +182,70 @@ def anomaly_doubts(
             "measured. Or remove them when reconstructing (--zingers).",
             "single voxels",
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Slices:
+    """Slices that differ from adjacent ones.
+
+    Attributes
+    ----------
+    ratios : ndarray of shape (slices,)
+        From `slice_ratios`; NaN for slices that were not examined.
+    runs : list of ndarray
+        Indices of consecutive slices with more fine detail than adjacent ones.
+    steps : tuple of str
+        Descriptions of lasting changes of the noise.
+    """
+
+    ratios: Array
+    runs: list[Numbers]
+    steps: tuple[str, ...]
+
+    @property
+    def noisy(self) -> Numbers:
+        """Indices of all slices in `runs`."""
+        return np.concatenate(self.runs)
+
+    @property
+    def names(self) -> str:
+        """The slices in words, such as ``"Slices 3 to 5 and 9"``."""
+        return f"{'Slice' if len(self.noisy) == 1 else 'Slices'} {_ranges(self.runs)}"
+
+    @property
+    def verb(self) -> str:
+        """The verb that follows `names`."""
+        return "has" if len(self.noisy) == 1 else "have"
+
+    @property
+    def strongest(self) -> float:
+        """Largest ratio of a slice in `runs`."""
+        return float(self.ratios[self.noisy].max())
+
+    @property
+    def rest(self) -> str:
+        """Sentence stating how many slices were examined; empty if all were."""
+        examined = int(np.isfinite(self.ratios).sum())
+        if examined == len(self.ratios):
+            return ""
+        return f" Only {examined} of the {len(self.ratios)} slices were examined."
+
+
+def _compared_slices(sample: NoiseSample, n_slices: int, contrast: float) -> _Slices:
+    """Compare the fine detail of slices; find none in samples that are too small."""
+    if not contrast > 0 or len(sample.blocks) < _MIN_BLOCKS:
+        return _Slices(np.full(n_slices, np.nan), [], ())
+    floor = max(FLOOR * contrast, _ROUNDING * sample.step)
+    levels = slice_levels(sample, n_slices, floor)
+    ratios = slice_ratios(levels)
+    runs, steps = [], []
+    for run in _noisy_runs(ratios):
+        step = _step_at(run, levels)
+        if step:
+            steps.append(step)
+        else:
+            runs.append(run)
+    return _Slices(ratios, runs, tuple(dict.fromkeys(steps)))
 
 
 def slice_levels(sample: NoiseSample, n_slices: int, floor: float) -> Array:

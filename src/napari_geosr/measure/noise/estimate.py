@@ -16,14 +16,11 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.anomalies import (
     Outliers,
-    anomaly_doubts,
+    anomaly_remarks,
     without_outliers,
 )
 from napari_geosr.measure.noise.basis import Array, energies
-from napari_geosr.measure.noise.contrast import (
-    PERCENTILES,
-    contrast_of,
-)
+from napari_geosr.measure.noise.contrast import PERCENTILES, contrast_of
 from napari_geosr.measure.noise.curve import NEARLY_ALL, NoiseCurve
 from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, quiet_curve
@@ -496,5 +493,6 @@ def _with_exceptions(
         notes = tuple(one for one in notes if not is_about(one, "clipping"))
         found = [one for one in found if not is_about(one, "clipping")]
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
-    found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
-    return replace(noise, doubts=tuple(found), notes=notes, interval=interval)
+    noise = replace(noise, notes=notes, interval=interval)
+    more, seen = anomaly_remarks(sample, n_slices, outliers, noise)
+    return replace(noise, doubts=(*found, *more), notes=(*notes, *seen))

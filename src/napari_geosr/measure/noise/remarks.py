@@ -112,10 +112,11 @@ def remarks(
                 "smooth variation",
             )
         )
-    # If `quiet` is None, nothing varies, and the voxels at an end of the grey scale may
-    # be a single material.
-    if quiet is not None and sample.clipped > _MAX_CLIPPED_SHARE:
-        found.append(_clipped(sample))
+    if sample.clipped > _MAX_CLIPPED_SHARE:
+        if quiet is not None:
+            found.append(_clipped(sample))
+        elif sample.has_clipped and not (is_constant or 0 < sample.levels <= 4):
+            found.append(_hidden(sample))
     if sample.extreme > 0:
         found.append(
             f"{rough_percent(sample.extreme)} of the sampled voxels have values far "
@@ -271,6 +272,19 @@ def _coarse(step: float) -> str:
         f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
         f"this noise: its level may be anything below {0.5 * step:.2g}.",
         "rounding",
+    )
+
+
+def _hidden(sample: NoiseSample) -> str:
+    """Describe voxels at the ends of the grey scale if nothing else varies.
+
+    They may be clipped, or uniform materials of a volume without noise.
+    """
+    return Remark(
+        f"{100 * sample.clipped:.1f} % of the voxels have the lowest or the highest "
+        "grey value. If the scan is clipped (saturated) there, its noise is hidden and "
+        "may be stronger.",
+        "clipping",
     )
 
 

@@ -182,30 +182,43 @@ def _fills_volume(solid: Mask) -> bool:
 def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
     """Yield messages if the mask does not outline the sample."""
     if fit.leaves_out_solid:
+        porosities = ""
+        is_only = not (fit.cuts_filled_volume or fit.depends_on_closing)
+        if is_only and _differ(fit.porosity, fit.whole):
+            porosities = f" {_porosities(fit)}"
         yield (
             f"{rough_percent(fit.solid_outside)} of the solid of {name!r} lies outside "
-            "the automatic sample mask, which covers only the largest connected solid. "
-            "If it is part of the sample, measure without a sample mask or with one "
-            "of your own."
+            "the automatic sample mask, which covers only the largest connected solid."
+            f"{porosities} If it is part of the sample, measure without a sample mask "
+            "or with one of your own."
         )
     if fit.cuts_filled_volume:
         yield (
             f"The automatic sample mask of {name!r} cuts through the material: solid "
             "reaches every side of the volume, but the mask excludes "
             f"{rough_percent(fit.volume_outside)} of the volume, including open pores. "
-            f"The porosity is about {rough_percent(fit.porosity)} in the mask and "
-            f"{rough_percent(fit.whole)} in the whole volume. Measure without "
-            "a sample mask, or with one of your own."
+            f"{_porosities(fit)} Measure without a sample mask, or with one of your "
+            "own."
         )
     elif fit.wider is not None and fit.depends_on_closing:
         closing, porosity, _ = fit.wider
         yield (
             f"The automatic sample mask of {name!r} may exclude open pores: the "
             f"porosity is {rough_percent(fit.porosity)} with a mask closing of "
-            f"{fit.closing} voxels, but about {rough_percent(porosity)} with "
-            f"{closing}. Increase the closing until the porosity is stable, or draw a "
-            "mask."
+            f"{fit.closing} voxels, about {rough_percent(porosity)} with {closing}, "
+            f"and {rough_percent(fit.whole)} in the whole volume (including any air "
+            "around the sample). If the material fills the volume, as a felt does, "
+            "measure without a sample mask. Otherwise, increase the closing until the "
+            "porosity is stable, or draw a mask."
         )
+
+
+def _porosities(fit: SampleMaskFit) -> str:
+    """State the porosity in the mask and in the whole volume."""
+    return (
+        f"The porosity is about {rough_percent(fit.porosity)} in the mask and "
+        f"{rough_percent(fit.whole)} in the whole volume."
+    )
 
 
 def _differ(porosity: float, other: float) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.file_warnings import (
+    SIZE_CONFIRMED,
     SIZE_GIVEN,
     assumed_distances,
     file_warnings,
@@ -24,6 +25,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import noise as engine
 from napari_geosr.measure.noise.remarks import limit_text
+from napari_geosr.measure.noise.topics import is_about
 from napari_geosr.measure.number_text import number_text, rough_percent
 from napari_geosr.measure.time_series import time_series_question
 
@@ -80,10 +82,11 @@ def reader_warnings(volume: Volume) -> list[str]:
 
 
 def given_size_warnings(volume: Volume) -> list[str]:
-    """Warn if a voxel size given by the user is probably a mistake.
+    """Warn if a voxel size given or confirmed by the user is probably a mistake.
 
-    The list is empty if the size comes from the file, was confirmed by the user, or is
-    plausible.
+    The list is empty if the size comes from the file or is plausible. A size that
+    equals the doubtful one of the file counts as confirmed: the user is not asked
+    again, but a report states it, since all of its lengths depend on it.
 
     Examples
     --------
@@ -92,15 +95,22 @@ def given_size_warnings(volume: Volume) -> list[str]:
     >>> given_size_warnings(scan.with_geometry((5, 5, 5), "µm"))
     []
     """
-    if volume.metadata.get(SIZE_GIVEN) is not True:
+    given = volume.metadata.get(SIZE_GIVEN)
+    if given is not True and given != SIZE_CONFIRMED:
         return []
     reasons = doubts_of_given_size(volume.voxel_size, volume.unit)
     if not reasons:
         return []
     size = " × ".join(f"{edge:.4g}" for edge in volume.voxel_size)
+    doubt = f"{size} {volume.unit} is implausible ({'; '.join(reasons)})."
+    if given == SIZE_CONFIRMED:
+        return [
+            f"the confirmed voxel size of {doubt} All lengths, volumes and numbers per "
+            "volume depend on it."
+        ]
     return [
-        f"the given voxel size of {size} {volume.unit} is implausible "
-        f"({'; '.join(reasons)}). Check the voxel size (--voxel-size and --unit)."
+        f"the given voxel size of {doubt} Check the voxel size (--voxel-size and "
+        "--unit)."
     ]
 
 
@@ -324,6 +334,8 @@ def describe_level(noise: Noise) -> str:
         if not limit:
             return "The noise could not be measured"
         is_weak = noise.interval[1] / noise.contrast < FLOOR and noise.is_measured
+        # Clipped voxels may hide noise, so that the scan only seems to be clean.
+        is_weak = is_weak and not any(is_about(n, "clipping") for n in noise.notes)
         effect = ", so there is hardly anything to remove" if is_weak else ""
         return f"Noise {limit}{effect}"
     low, high = (end / noise.contrast for end in noise.interval)

@@ -283,10 +283,8 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
             f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or "
             "the result, because noise hides them."
         )
-    text = (
-        f"Do not count {sizes}{' in the result' if fine == 1 else ''}: they are "
-        "removed together with the noise."
-    )
+    where = f"{sizes} in the result" if fine == 1 else sizes.removesuffix(",")
+    text = f"Do not count {where}: they are removed together with the noise."
     if reason == "removed and not separated":
         text += (
             " Otsu's threshold does not separate them from the noise of the scan "
