@@ -12,7 +12,7 @@ super-resolved.
 
 A result is judged twice: by its number of pores of at least 8 voxels (clean volumes: by
 its porosity), and by its number of pores above the size that the remark before the run
-states, that is, of those pores that can be counted according to the remark.
+states.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Evaluation:
         Whether the number of pores of at least `MIN_PORE_VOXELS` voxels (clean volumes:
         the porosity) is correct.
     countable : Countable or None
-        Pores that can be counted according to the remark; None if no pores can be
+        Pores above the size that the remark states; None if no pores can be
         counted with Otsu's threshold.
     """
 
@@ -306,7 +306,7 @@ def denoising_table(data: Path) -> Iterator[str]:
         f"if the porosity is within {RIGHT_POROSITY:.0%});"
     )
     yield (
-        "- *countable pores*: correct if the number of pores above the size stated by "
+        "- *larger pores*: correct if the number of pores above the size stated by "
         f"the remark (without a remark: of at least {MIN_PORE_VOXELS} voxels) is "
         f"within {RIGHT_PORES:.0%} of the ground truth. The two columns before give "
         "their number in the result and in the ground truth, how many of the true ones "
@@ -317,7 +317,7 @@ def denoising_table(data: Path) -> Iterator[str]:
     yield (
         "| scan | model | porosity error of scan | porosity error of result | "
         "pores/mm³ error of scan | pores/mm³ error of result | verdict | all pores | "
-        "countable pores in result, truth | found, invented | countable pores |"
+        "larger pores in result, truth | found, invented | larger pores |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     evaluations = []
@@ -343,7 +343,7 @@ def summary(evaluations: Sequence[Evaluation]) -> str:
         f"Of {len(evaluations)} results, {len(wrong) - limited} are wrong in the "
         f"number of all pores without any flag, and {limited} are wrong with the "
         "verdict *ok*, but with the remark that pores of this size cannot be counted. "
-        "The number of the pores that can be counted according to the remark is wrong "
+        "The number of larger pores, which the remark calls uncertain, is wrong "
         f"in {len(miscounted)} of the {len(noisy)} results of scans with noise that "
         f"had the verdict *ok*, and in {sum(not each.is_right for each in clean)} of "
         f"the {len(clean)} of clean volumes. In {divided} of these {len(miscounted)}, "

@@ -396,14 +396,16 @@ def limited(limit: int, *, shown: bool, **more) -> KnownBlockTest:
             False,
             False,
             "Bright spots of up to 19 voxels and pores of up to 7 voxels cannot be "
-            "counted in either the scan or the result, because noise hides them.",
+            "counted in either the scan or the result, because noise hides them. The "
+            "number of larger ones is uncertain: some may be joined or divided.",
         ),
         (
             False,
             True,
             "Do not count pores of up to 7 voxels in the result: they are removed "
             "together with the noise. Bright spots of up to 19 voxels cannot be "
-            "counted in either the scan or the result, because noise hides them.",
+            "counted in either the scan or the result, because noise hides them. The "
+            "number of larger ones is uncertain: some may be joined or divided.",
         ),
     ],
 )

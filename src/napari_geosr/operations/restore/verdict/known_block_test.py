@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: keep their contrast; above it, more than an eighth of the objects fade, and a remark
 #: reports this loss.
 LOSSY_RATIO = 8 / 7
+#: Size limit from which the number of larger objects is uncertain, too: in noisy
+#: sandstone, it was often wrong by more than 20 % (docs/evidence/hard_cases.md).
+_UNCERTAIN_FROM = 19
 #: Reasons why objects cannot be counted: the threshold does not separate them in the
 #: result; the scan shows them, but the result does not; the result does not show them,
 #: and the threshold does not separate them in the scan; noise hides them in the scan.
@@ -281,7 +284,7 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     if reason == "hidden":
         return (
             f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or "
-            "the result, because noise hides them."
+            f"the result, because noise hides them.{_larger_text(tests)}"
         )
     where = f"{sizes} in the result" if fine == 1 else sizes.removesuffix(",")
     text = f"Do not count {where}: they are removed together with the noise."
@@ -292,6 +295,13 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
             "hand."
         )
     return text
+
+
+def _larger_text(tests: Sequence[KnownBlockTest]) -> str:
+    """Return a sentence on larger objects if noise changes their number, too."""
+    if max(one.limit or 0 for one in tests) < _UNCERTAIN_FROM:
+        return ""
+    return " The number of larger ones is uncertain: some may be joined or divided."
 
 
 def _size_text(test: KnownBlockTest, fine: int) -> str:
