@@ -47,9 +47,11 @@ _MAX_ANISOTROPY = 1.5
 _MAX_SHIFT = 2.0
 #: Largest ratio of the standard deviations of scan and training data.
 _MAX_RATIO = 3.0
-#: Ratio of the standard deviations below which there is a warning, and ratio below
-#: which not even a region of a single material, which shows only noise, can differ.
-_SMALL_RATIO, _MIN_RATIO = 1 / 3, 1 / 20
+#: Ratio of the standard deviations below which there is a warning.
+_SMALL_RATIO = 1 / 3
+#: Ratio of the standard deviations that not even a region of a single material, which
+#: shows only noise, has.
+_MIN_RATIO = 1 / 20
 #: Rings of the spectrum that represent structure.
 _STRUCTURE_RINGS = slice(0, 3)
 #: Rings of the spectrum that represent noise.

@@ -436,8 +436,7 @@ class FolderRow(QWidget):
         self.label.setToolTip(str(path))
 
     def _on_clicked(self) -> None:
-        text = QFileDialog.getExistingDirectory(self, self._title, str(self._path))
-        if text:
+        if text := QFileDialog.getExistingDirectory(self, self._title, str(self._path)):
             self.set_path(Path(text))
             self.changed.emit()
 

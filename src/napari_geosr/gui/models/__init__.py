@@ -241,16 +241,12 @@ class ModelsDock(Dock):
         name = self.chosen()
         entry = self._entries.get(name)
         damaged = {Path(path).name: why for path, why in self._damaged.items()}
-        reason = damaged.get(name, "")
         if entry is not None:
             text = f"<h3>{html.escape(entry.card.title)}</h3>{card_html(entry.card)}"
         else:
-            empty = (
-                "Select a model to read its card."
-                if self.items()
-                else "No matching model."
-            )
-            text = html.escape(reason) or empty
+            hint = "Select a model to read its card."
+            empty = hint if self.items() else "No matching model."
+            text = html.escape(damaged.get(name, "")) or empty
         if text != self.card.text():  # keep the position when the list is refreshed
             self.card.setText(text)
             self._card_area.ensureVisible(0, 0)
