@@ -2,10 +2,13 @@
 
 **Radiographs.** ``ddpm``, and a denoising autoencoder with the same number of steps,
 are trained on 600 simulated dental radiographs without labels; 1, 2 or 5 of 40 others
-are labelled for ``ptdr``. For each method, the learning rate is chosen from the same
-three values, on 20 further radiographs and with a labelled image that is not used
-otherwise. Prints the mean intersection over union of six tissues in 60 others. Results
-are stored in ``--folder``, and an interrupted run is resumed.
+are labelled for ``ptdr``. For comparison, the same network and ``msdnet`` are trained
+from scratch, and random forests use filters, or filters and features of ``ddpm`` as in
+the Segment dock. The learning rate of each method is chosen from the same three values,
+on 20 further radiographs and with a labelled image that is not used otherwise. Prints
+the mean intersection over union of six tissues in 60 others. Results are stored in
+``--folder``, and an interrupted run is resumed. ``table`` makes a table of the results
+in one or several folders.
 
 **Berea.** The segmented Berea sandstone (400³) is blurred and made noisy. The
 first third is the unlabelled training data of ``ddpm``; 1, 2 or 5 slices of the second
@@ -16,6 +19,7 @@ of steps. For comparison, Otsu's threshold is applied after a Gaussian filter; i
 is chosen with the ground truth.
 
     python benchmarks/bench_few_labels.py radiographs --folder FOLDER
+    python benchmarks/bench_few_labels.py table --folder FOLDER … --out DOCUMENT
     python benchmarks/bench_few_labels.py BEREA.zip [--quick]
 """
 
@@ -32,22 +36,30 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
-from torch.nn import functional
 
 import napari_geosr as geosr
+from _few_labels_baselines import UNPAINTED, PixelClassifier, PixelForest, train_msdnet
+from _few_labels_table import (
+    CHOSEN,
+    FILE,
+    SEARCH_DRAW,
+    TESTED,
+    Results,
+    in_per_cent,
+    key,
+    write_table,
+)
 from napari_geosr.models.bundle import load
 from napari_geosr.physics.shapes.radiographs import RESTORATION, TISSUES, radiographs
 
 COUNTS = (1, 2, 5)
 #: Blur in voxels, and noise, in units of the contrast.
 BLUR, NOISE = 1.0, 0.6
-UNPAINTED = RESTORATION
 #: Slices of the three thirds, with gaps between them.
-PRIOR, LABELLED, TESTED = slice(0, 130), slice(135, 265), slice(270, 400)
+PRIOR, LABELLED, JUDGED = slice(0, 130), slice(135, 265), slice(270, 400)
 
 Array = np.ndarray[Any, Any]
 
@@ -104,7 +116,7 @@ def berea(options: argparse.Namespace) -> None:
         "batch_size": 8,
     }
     scan, pores = scan_and_truth(Path(options.data), edge)
-    tested = range(TESTED.start, TESTED.stop, 26)
+    tested = range(JUDGED.start, JUDGED.stop, 26)
     test, truth = scan[list(tested)], pores[list(tested)]
     print(f"Otsu after the best Gaussian filter: {100 * otsu(test, truth):.1f}")
     with tempfile.TemporaryDirectory() as name:
@@ -154,108 +166,33 @@ def berea(options: argparse.Namespace) -> None:
 
 #: Methods compared on radiographs.
 SCRATCH, DENOISER, DIFFUSION = "from scratch", "denoiser", "ddpm"
+FOREST, MSDNET = "forest", "msdnet"
 #: Suffix of variants that train a small pixel classifier on features of the unchanged
 #: model.
 FROZEN = ", frozen"
+#: Random forest on filters and features of the unchanged model.
+PRIOR_FOREST = f"{DIFFUSION}, {FOREST}"
+#: Number and seed of the images of each set.
+SETS = {"unlabelled": (600, 0), "pool": (40, 1), TESTED: (60, 2), CHOSEN: (20, 3)}
 #: Learning rates to try: from scratch, for all layers; after pre-training, for the new
 #: last layer (the rate of the other layers is a hundredth).
 RATES = (1e-3, 3e-3, 1e-2)
 #: Noise of the denoising autoencoder, in standard deviations of the grey values.
 DENOISER_NOISE = 0.5
-#: Seed of the draw of the labelled image with which learning rates are chosen.
-_SEARCH_DRAW = 1000
-
-
-class PixelClassifier:
-    """A perceptron on the decoder features of an unchanged pre-trained model.
-
-    Based on Baranchuk et al. (2022), arXiv:2112.03126, at time 0, without an ensemble.
-    """
-
-    def __init__(self, model: Any, grey: Array, labels: Array) -> None:
-        self.network = model.network().eval()
-        scale = model.card.normalisation
-        self.mean, self.std = scale.mean, scale.std
-        rng, parts, truths = np.random.default_rng(0), [], []
-        for i in range(8):  # random flips, contrast, brightness, noise
-            flips = tuple(axis for axis in (1, 2) if i >> (axis - 1) & 1)
-            x = self._scaled(np.flip(grey, flips))
-            contrast, brightness = 0.15 * rng.standard_normal(2)
-            noise = rng.uniform(0, 0.2) * rng.standard_normal(x.shape, np.float32)
-            x = np.exp(contrast) * x + brightness + noise
-            parts.append(self._features(x.astype(np.float32)))
-            truths.append(np.flip(labels, flips).ravel())
-        features, truth = torch.cat(parts), torch.from_numpy(np.concatenate(truths))
-        features, truth = features[truth != UNPAINTED], truth[truth != UNPAINTED].long()
-        self.centre, self.spread = features.mean(0), features.std(0) + 1e-6
-        torch.manual_seed(0)
-        self.layers = torch.nn.Sequential(
-            torch.nn.Linear(features.shape[1], 64),
-            torch.nn.ReLU(),
-            torch.nn.Linear(64, len(TISSUES)),
-        )
-        optimiser = torch.optim.Adam(self.layers.parameters(), 3e-3)
-        for _ in range(500):
-            picked = torch.randint(0, len(truth), (1024,))
-            optimiser.zero_grad()
-            scores = self._scores(features[picked])
-            loss: Any = functional.cross_entropy(scores, truth[picked])
-            loss.backward()
-            optimiser.step()
-
-    def __call__(self, grey: Array) -> Array:
-        """Predict the class of each pixel."""
-        found = []
-        for image in self._scaled(grey):
-            with torch.no_grad():
-                scores = self._scores(self._features(image[None]))
-            found.append(scores.argmax(1).reshape(image.shape).numpy())
-        return np.stack(found)
-
-    def _scaled(self, grey: Array) -> Array:
-        scaled: Array = (grey.astype(np.float32) - self.mean) / np.float32(self.std)
-        return scaled
-
-    def _features(self, x: Array) -> torch.Tensor:
-        """Grey value and features of all decoder levels, one row per pixel."""
-        maps: list[torch.Tensor] = []
-        blocks = [self.network.middle, *self.network.up]
-        hooks = [
-            block.register_forward_hook(lambda _module, _x, y: maps.append(y))
-            for block in blocks
-        ]
-        image = torch.from_numpy(np.ascontiguousarray(x))[:, None]
-        with torch.no_grad():
-            self.network.output(image, torch.tensor([0]))
-        for hook in hooks:
-            hook.remove()
-        normed = (functional.group_norm(y, y.shape[1] // 8) for y in maps)
-        wide = [
-            functional.interpolate(functional.silu(y), image.shape[2:], mode="bilinear")
-            for y in normed
-        ]
-        found = torch.cat([*wide, image], 1)
-        return found.movedim(1, -1).flatten(0, 2)
-
-    def _scores(self, features: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.layers((features - self.centre) / self.spread)
-        return scores
 
 
 class Radiographs:
     """The data, the pre-trained models and the results so far."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.folder = options, Path(options.folder)
+        self.options, self.folder = options, Path(options.folder[0])
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.known = self.folder / "results.json"
-        self.results: dict[str, list[float]] = {}
+        self.known = self.folder / FILE
+        self.results: Results = {}
         self.starts: dict[str, Any] = {}
         if self.known.exists():
             self.results = json.loads(self.known.read_text())
-        sets = {"unlabelled": (600, 0), "pool": (40, 1), "tested": (60, 2)}
-        sets["chosen"] = (20, 3)
-        self.data = {name: self._images(*each) for name, each in sets.items()}
+        self.data = {name: self._images(*each) for name, each in SETS.items()}
         self.shared: dict[str, Any] = {
             "width": 16,
             "layers": 3,
@@ -281,11 +218,11 @@ class Radiographs:
         """Return the pre-trained model of a method; None for training from scratch."""
         if method == SCRATCH:
             return None
-        given = getattr(self.options, f"{method}_model")
-        if given:
-            return given
         if method in self.starts:
             return self.starts[method]
+        given = getattr(self.options, f"{method}_model")
+        if given:
+            return self.starts.setdefault(method, load(given))
         folder = self.folder / f"{method}_{self.options.edge}"
         grey = self.data["unlabelled"][0]
         settings: dict[str, Any] = {
@@ -308,31 +245,49 @@ class Radiographs:
         return model
 
     def overlap(
-        self, method: str, count: int, draw: int, rate: float, tested: str
+        self, method: str, count: int, draw: int, rate: float | None, tested: str
     ) -> float:
-        """Mean intersection over union with the labelled images of one draw."""
-        key = f"{method}, {count} labels, draw {draw}, rate {rate}, {tested}"
-        if key not in self.results:
+        """Mean intersection over union with the labelled images of one draw.
+
+        The learning rate is None for methods without one.
+        """
+        name = key(method, count, draw, rate, tested)
+        if name not in self.results:
             test, truth = self.data[tested]
             found = self._segmented(test, method, count, draw, rate)
-            self.results[key] = overlaps(found, truth, len(TISSUES))
+            self.results[name] = overlaps(found, truth, len(TISSUES))
             self.known.write_text(json.dumps(self.results, indent=1))
-            each = " ".join(f"{100 * v:.0f}" for v in self.results[key])
-            print(f"{key}: {100 * np.mean(self.results[key]):.1f} ({each})", flush=True)
-        return float(np.mean(self.results[key]))
+            values = self.results[name]
+            each = " ".join(f"{100 * v:.0f}" for v in values)
+            print(f"{name}: {100 * np.mean(values):.1f} ({each})", flush=True)
+        return float(np.mean(self.results[name]))
 
     def _segmented(
-        self, test: Array, method: str, count: int, draw: int, rate: float
+        self, test: Array, method: str, count: int, draw: int, rate: float | None
     ) -> Array:
         grey, truth = self.data["pool"]
         rng = np.random.default_rng([count, draw])
         picked = rng.choice(len(grey), count, replace=False)
         if method.endswith(FROZEN):
             prior = self.start(method.removesuffix(FROZEN))
-            prior = load(prior) if isinstance(prior, str) else prior
             return PixelClassifier(prior, grey[picked], truth[picked])(test)
         labels = np.full(truth.shape, UNPAINTED, np.uint8)
         labels[picked] = truth[picked]
+        if rate is None:
+            prior = self.start(DIFFUSION) if method == PRIOR_FOREST else None
+            return PixelForest(grey, labels, draw, prior)(test)
+        settings: dict[str, Any] = {
+            **self.shared,
+            "classes": len(TISSUES),
+            "steps": self.options.steps,
+            "patch": self.options.edge // 2,
+            "batch_size": 2,
+            "learning_rate": rate / 100,
+            "head_rate": 100,
+            "seed": draw,
+        }
+        if method == MSDNET:
+            return train_msdnet(grey, labels, **settings)(test)
         with tempfile.TemporaryDirectory() as folder:
             model = geosr.train(
                 "ptdr",
@@ -340,16 +295,16 @@ class Radiographs:
                 grey,
                 labels,
                 from_model=self.start(method),
-                classes=len(TISSUES),
-                steps=self.options.steps,
-                patch=self.options.edge // 2,
-                batch_size=2,
-                learning_rate=rate / 100,
-                head_rate=100,
-                seed=draw,
-                **self.shared,
+                **settings,
             )
             return np.asarray(geosr.restore(test, model).data)
+
+
+def tried_rates(method: str) -> tuple[float | None, ...]:
+    """Return the learning rates to try; None for methods without one."""
+    if method in (FOREST, PRIOR_FOREST):
+        return (None,)
+    return (3e-3,) if method.endswith(FROZEN) else RATES
 
 
 def draw_picture(path: Path) -> None:
@@ -369,37 +324,42 @@ def draw_picture(path: Path) -> None:
 def on_radiographs(options: argparse.Namespace) -> None:
     """Print the table for radiographs."""
     run = Radiographs(options)
-    rates: dict[str, float] = {}
+    rates: dict[str, float | None] = {}
     for method in options.methods.split(";"):
-        tried = (3e-3,) if method.endswith(FROZEN) else RATES
-        found = {r: run.overlap(method, 1, _SEARCH_DRAW, r, "chosen") for r in tried}
+        found = {
+            rate: run.overlap(method, 1, SEARCH_DRAW, rate, CHOSEN)
+            for rate in tried_rates(method)
+        }
         rates[method] = max(found, key=lambda rate: found[rate])
-        print(f"{method}: best learning rate {rates[method]:g}", flush=True)
+        print(f"{method}: best learning rate {rates[method]}", flush=True)
     for count in map(int, options.counts.split(",")):
         for method, rate in rates.items():
-            each = 100 * np.array(
-                [
-                    run.overlap(method, count, draw, rate, "tested")
-                    for draw in range(options.draws)
-                ]
-            )
-            print(
-                f"{count} labels, {method}: {each.mean():.1f} ± {each.std(ddof=1):.1f}",
-                flush=True,
-            )
+            each = [
+                run.overlap(method, count, draw, rate, TESTED)
+                for draw in range(options.draws)
+            ]
+            print(f"{count} labels, {method}: {in_per_cent(each)}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="?", help="radiographs, or berea.zip")
+    parser.add_argument("data", nargs="?", help="radiographs, table, or berea.zip")
     parser.add_argument(
         "--quick", action="store_true", help="Berea: use a lightweight network"
     )
     parser.add_argument("--prior-steps", type=int, help="training steps of ddpm")
     parser.add_argument(
         "--folder",
-        default="few_labels",
-        help="folder for data and results (radiographs)",
+        nargs="+",
+        default=["few_labels"],
+        help="folder for data and results (radiographs); the table also includes the "
+        "results in further folders",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="document to write the table of radiographs into; by default, it is "
+        "printed",
     )
     parser.add_argument(
         "--edge", type=int, default=128, help="edge of the radiographs in pixels"
@@ -422,12 +382,14 @@ def main() -> None:
         draw_picture(options.picture)
         return
     if options.data is None:
-        print("Give radiographs, or berea.zip (LukasMosser/PorousMediaGan).")
+        print("Give radiographs, table, or berea.zip (LukasMosser/PorousMediaGan).")
         return
     warnings.simplefilter("ignore")
     if options.data == "radiographs":
         options.prior_steps = options.prior_steps or 3000
         on_radiographs(options)
+    if options.data in ("radiographs", "table"):
+        write_table(map(Path, options.folder), options.out)
     else:
         berea(options)
 

@@ -258,3 +258,118 @@ def _returned(value: Any) -> Generator[None, None, Any]:
     """Return `value` from an operation without steps."""
     yield from ()
     return value
+
+
+@pytest.fixture
+def few_labels(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    bench = importlib.import_module("bench_few_labels")
+    sets = {"unlabelled": (4, 0), "pool": (4, 1), "tested": (2, 2), "chosen": (1, 3)}
+    monkeypatch.setattr(bench, "SETS", sets)
+    return bench
+
+
+def test_all_methods_learn_from_the_same_labelled_images(
+    few_labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("from scratch", "forest", "msdnet", "ddpm, forest")
+    words = ["--edge", "32", "--steps", "2", "--counts", "1,2", "--draws", "2"]
+    words += ["--prior-steps", "1", "--threads", "1", "--methods", ";".join(methods)]
+    words += ["--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["bench_few_labels.py", "radiographs", *words])
+    monkeypatch.setattr(few_labels, "RATES", (1e-2,))
+    given: list[tuple[str, list[int]]] = []
+
+    def noted(name: str, labels: Any) -> None:
+        painted = (labels != few_labels.UNPAINTED).any((1, 2))
+        given.append((name, np.flatnonzero(painted).tolist()))
+
+    forest, msdnet = few_labels.PixelForest, few_labels.train_msdnet
+    train = few_labels.geosr.train
+
+    def forest_noted(grey: Any, labels: Any, *more: Any) -> Any:
+        noted("forest" if more[-1] is None else "ddpm, forest", labels)
+        return forest(grey, labels, *more)
+
+    def msdnet_noted(grey: Any, labels: Any, **settings: Any) -> Any:
+        noted("msdnet", labels)
+        return msdnet(grey, labels, **settings)
+
+    def train_noted(method: str, folder: Path, *volumes: Any, **settings: Any) -> Any:
+        if method == "ptdr":
+            noted("from scratch", volumes[1])
+        return train(method, folder, *volumes, **settings)
+
+    monkeypatch.setattr(few_labels, "PixelForest", forest_noted)
+    monkeypatch.setattr(few_labels, "train_msdnet", msdnet_noted)
+    monkeypatch.setattr(few_labels.geosr, "train", train_noted)
+    few_labels.main()
+    of = {name: [z for other, z in given if other == name] for name in methods}
+    # For the learning rate, one labelled image; then two draws of one and of two.
+    assert [len(z) for z in of["forest"]] == [1, 1, 1, 2, 2]
+    assert all(picked == of["forest"] for picked in of.values())
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results) == 5 * len(methods)
+    assert "ddpm, forest, 2 labels, draw 1, tested" in results
+    assert all(0 <= v <= 1 for values in results.values() for v in values)
+    given.clear()
+    few_labels.main()
+    assert given == []  # all results are stored
+
+
+def test_methods_compared_with_pre_training_learn(few_labels: Any) -> None:
+    """They tell two classes of different grey values apart in another image."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((3, 32, 32), np.uint8)
+    truth[:, ::2] = truth[:, 1::4] = 3
+    truth[:, :4] = few_labels.UNPAINTED
+    grey = 100 + 50 * (truth == 3) + rng.normal(0, 5, truth.shape)
+    labels = truth.copy()
+    labels[1:] = few_labels.UNPAINTED
+    settings = {"steps": 60, "patch": 16, "batch_size": 2, "threads": 1}
+    rates = {"learning_rate": 1e-4, "head_rate": 100}
+    found = (
+        few_labels.PixelForest(grey, labels, 0)(grey[1:]),
+        few_labels.train_msdnet(
+            grey, labels, dimensions="2D", classes=4, **settings, **rates
+        )(grey[1:]),
+    )
+    known = truth[1:] != few_labels.UNPAINTED
+    for each in found:
+        assert (each == truth[1:])[known].mean() > 0.95
+
+
+def test_the_table_of_few_labels_joins_folders(
+    few_labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the learning rate that is the best on the images for choosing it."""
+    table = importlib.import_module("_few_labels_table")
+    parts: list[dict[str, list[float]]] = [{}, {}]
+    for rate, score in ((1e-3, 0.5), (1e-2, 0.6)):
+        parts[0][table.key("msdnet", 1, table.SEARCH_DRAW, rate, "chosen")] = [score]
+    for draw, score in enumerate((0.5, 0.6)):
+        parts[0][table.key("msdnet", 1, draw, 1e-2, "tested")] = [score, score]
+        parts[1][table.key("ddpm, forest", 10, draw, None, "tested")] = [score]
+    parts[0][table.key("msdnet", 1, 0, 1e-3, "tested")] = [0.9]
+    parts[0][table.key("msdnet", 10, 0, 1e-2, "tested")] = [0.7]
+    parts[1][table.key("ddpm, forest", 1, table.SEARCH_DRAW, None, "chosen")] = [0.4]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, part in zip(folders, parts, strict=True):
+        folder.mkdir()
+        (folder / table.FILE).write_text(json.dumps(part))
+    document = tmp_path / "page.md"
+    document.write_text("before\n")
+    words = ["--folder", *map(str, folders), "--out", str(document)]
+    monkeypatch.setattr(sys, "argv", ["bench_few_labels.py", "table", *words])
+    few_labels.main()
+    lines = document.read_text().splitlines()
+    assert lines[0] == "before"
+    assert [line for line in lines if line.startswith("|")] == [
+        "| method (2 draws) | 1 labelled image | 10 labelled images |",
+        "|---|---|---|",
+        "| `msdnet` from scratch | 55.0 ± 7.1 | 70.0 (1 draw) |",
+        "| random forest on filters and `ddpm` | not run | 55.0 ± 7.1 |",
+    ]
+    (folders[1] / table.FILE).write_text(json.dumps({name: [0.1] for name in parts[0]}))
+    with pytest.raises(ValueError, match="different results for"):
+        table.read(folders)
