@@ -480,9 +480,9 @@ def test_a_scan_is_segmented_inside_a_mask_as_by_the_command(
     np.testing.assert_array_equal(found, io.read(tmp_path / "out.tif").data)
     text = dock.figures.text()
     count = f"{ball().sum():,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    assert f"Segmented voxels\t{count}\tinside the mask" in text
+    assert f"Voxels inside the mask\t{count}" in text
     for label, fraction in written.fractions.items():
-        assert f"Label {label}\t{100 * fraction:.2f}\t% of the mask" in text
+        assert f"Fraction with label {label}\t{100 * fraction:.2f}\t%" in text
     assert "The result is in the layer 'scan segmented'." in dock.message.text
     assert not dock.mesh_button.isVisibleTo(dock)
     assert not dock.table.isVisibleTo(dock)
@@ -672,7 +672,7 @@ def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
     dock.run_button.click()
     idle(dock, qtbot)
     found = np.asarray(viewer.layers["scan segmented"].data)
-    assert "\tat or below 75\n" in dock.figures.text()
+    assert "Voxels at or below 75\t" in dock.figures.text()
     assert "The result is in the layer 'scan segmented'." in dock.message.text
     assert "dense convolutions" in dock.message._more
 

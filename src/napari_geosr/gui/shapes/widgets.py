@@ -465,14 +465,14 @@ def segmentation_hint(*, is_mask: bool, complete: bool) -> str:
 
 def fractions_of(made: shapes.SegmentedLayer) -> list[Figure]:
     """Return the number of segmented voxels, and the fraction of each label."""
-    where, whole = "inside the mask", "of the mask"
+    where = "inside the mask"
     if made.threshold is not None:
         place = "above" if made.is_above else "at or below"
-        where, whole = f"{place} {_text(made.threshold, '.6g')}", "of these voxels"
+        where = f"{place} {_text(made.threshold, '.6g')}"
     return [
-        Figure("Segmented voxels", _spaced(made.n_inside), where),
+        Figure(f"Voxels {where}", _spaced(made.n_inside), ""),
         *(
-            Figure(f"Label {label}", f"{100 * fraction:.2f}", f"% {whole}")
+            Figure(f"Fraction with label {label}", f"{100 * fraction:.2f}", "%")
             for label, fraction in made.fractions.items()
         ),
     ]
