@@ -245,12 +245,8 @@ class ModelsDock(Dock):
         if entry is not None:
             text = f"<h3>{html.escape(entry.card.title)}</h3>{card_html(entry.card)}"
         else:
-            empty = (
-                "Select a model to read its card."
-                if self.items()
-                else "No matching model."
-            )
-            text = html.escape(reason) or empty
+            empty = ("No matching model.", "Select a model to read its card.")
+            text = html.escape(reason) or empty[bool(self.items())]
         if text != self.card.text():  # keep the position when the list is refreshed
             self.card.setText(text)
             self._card_area.ensureVisible(0, 0)

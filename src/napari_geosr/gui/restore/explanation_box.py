@@ -132,7 +132,6 @@ class ExplanationBox(QWidget):
         label.setAccessibleName("Method")
         label.setToolTip(self.method.toolTip())
         choice = QHBoxLayout()
-        choice.setContentsMargins(4, 0, 0, 0)  # aligned with the texts of other rows
         choice.addWidget(label)
         choice.addWidget(self.method, 1)
         row = QHBoxLayout()
