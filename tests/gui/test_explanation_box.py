@@ -57,7 +57,7 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
     box.pick(np.zeros(3))  # nothing was requested
     assert not box.activity.busy
     box.pick_button.click()
-    assert box.method.currentText() == "Scan support and influence"
+    assert box.method.currentText() == "Support and influence"
     said = click(box, qtbot, PORE)
     assert "pore" in said
     assert "µm" in said

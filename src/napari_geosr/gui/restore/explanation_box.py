@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 #: Methods of the first entry of the menu; every other entry is a single method.
 _METHODS = ("evidence", "reach")
-_USUAL = "Scan support and influence"
+_USUAL = "Support and influence"
 _ABOUT = (
     "Shows whether the pore would appear even if the scan did not show it, and the "
     "distance within which voxels affect the result."
@@ -127,9 +127,9 @@ class ExplanationBox(QWidget):
         self.setVisible(False)
 
     def _lay_out(self) -> None:
-        label = QLabel("Method")
+        label = QLabel("Show")
         label.setBuddy(self.method)
-        label.setAccessibleName("Method")
+        label.setAccessibleName("Show")
         label.setToolTip(self.method.toolTip())
         choice = QHBoxLayout()
         choice.addWidget(label)
