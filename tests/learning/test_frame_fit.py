@@ -125,6 +125,25 @@ def test_a_fit_makes_progress_after_a_collapse(made, step):
     assert fit.loss < lowest
 
 
+def test_a_fit_that_starts_from_another_goes_back_to_that_one(made):
+    other = fit_of(made, recipe="published")
+    for _ in range(25):
+        other.step()
+    fit = fit_of(made, recipe="published")
+    fit.start_from(other.state())
+    fit.iteration = 20  # the first steps do not count
+    fit._lowest = -1.0
+    before = fit.step()
+    assert fit.collapses == 1
+    assert fit.step() == before
+
+
+def test_refine_needs_no_copy(made):
+    fit = fit_of(made)
+    fit.step()
+    assert fit.state()["copy"] == {}
+
+
 def test_checkpoints_without_a_copy_can_be_resumed(made):
     fit = fit_of(made, recipe="published")
     fit.step()

@@ -11,7 +11,7 @@ import torch
 
 import napari_geosr as geosr
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.painting import prior as prior_features
 from napari_geosr.models import zoo
@@ -120,6 +120,17 @@ def test_a_scan_of_another_grey_scale_is_refused(
         open_segmenter(other, SegmentConfig(model=trained, device="cpu"))
     assert "training data of rock (129.2" in str(raised.value)
     open_segmenter(other, SegmentConfig())  # filters adapt to any grey scale
+
+
+def test_a_scan_with_little_contrast_is_warned_about(
+    trained: str, scan: Volume, labels: Volume, tmp_path: Path
+) -> None:
+    values = np.asarray(scan.data)
+    faint = scan.replace(data=values.mean() + (values - values.mean()) / 5)
+    config = SegmentConfig(model=trained, device="cpu")
+    steps = segment_steps(faint, labels, tmp_path / "out.tif", config)
+    said = [step.message for step in steps if isinstance(step, WarningIssued)]
+    assert any("If it shows more than one material" in each for each in said)
 
 
 def test_models_and_slices_that_do_not_fit(

@@ -246,7 +246,7 @@ class FrameFit:
             )
         self.iteration, self.loss, self.collapses = 0, 0.0, 0
         #: State to which a collapsed fit goes back, and the lowest loss before it.
-        self._copy, self._lowest = copy.deepcopy(self._fitted()), math.inf
+        self._copy, self._lowest = self._fresh_copy(), math.inf
 
     def _inputs(self) -> Tensor:
         """Return frames on the fine grid and, for ``refine``, the initial object."""
@@ -334,7 +334,7 @@ class FrameFit:
         steps = self.iteration - self._copy.get("iteration", 0)
         if self.loss < self._lowest and steps >= _COPY_STEPS:
             now = {"iteration": self.iteration, "loss": self.loss}
-            self._copy = {**copy.deepcopy(self._fitted()), **now}
+            self._copy = self._fresh_copy() | now
         self._lowest = min(self._lowest, self.loss)
         return False
 
@@ -369,6 +369,7 @@ class FrameFit:
                 "The network was fitted with a different number of frames or different "
                 "settings. Fit a new one."
             ) from error
+        self._copy = self._fresh_copy()
 
     @torch.no_grad()
     def result(self) -> Tensor:
@@ -413,6 +414,11 @@ class FrameFit:
             state["fringe_optimiser"] = self.fringe_optimiser.state_dict()
         return state
 
+    def _fresh_copy(self) -> AnyDict:
+        """Return a copy of the current state; ``refine`` needs none."""
+        is_used = self.settings.recipe == "published"
+        return copy.deepcopy(self._fitted()) if is_used else {}
+
     def _load(self, state: AnyDict) -> None:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -439,7 +445,8 @@ class FrameFit:
         # Older checkpoints have no copy.
         self.collapses = int(state.get("collapses", 0))
         self._lowest = float(state.get("lowest", self.loss))
-        self._copy = copy.deepcopy(state.get("copy", self._fitted()))
+        kept = state.get("copy", {})
+        self._copy = copy.deepcopy(kept) if kept else self._fresh_copy()
 
 
 def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:

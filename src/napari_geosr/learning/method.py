@@ -223,8 +223,8 @@ class Method:
         """Return the grey scale of the patches; None to compute it from the volumes."""
         return None
 
-    def check_grey_scale(self, own: GreyScale, sources: Sequence[Volume]) -> None:
-        """Check that the sources fit the result of `grey_scale`, if it is not None.
+    def check_grey_scale(self, own: GreyScale, sources: Sequence[Volume]) -> list[str]:
+        """Check that the sources fit the result of `grey_scale`; return warnings.
 
         Parameters
         ----------
@@ -232,6 +232,7 @@ class Method:
             Grey scale of the sources.
         sources : sequence of Volume
         """
+        return []
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of a trained model, from which training starts."""

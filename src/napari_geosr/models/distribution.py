@@ -9,7 +9,6 @@ data, `check_grey_scale` compares mean and standard deviation.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import GeoSRWarning, ModelError, VolumeError
+from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
@@ -251,11 +250,11 @@ def compare_with_training(
     )
 
 
-def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> None:
+def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> list[str]:
     """Refuse a scan with a grey scale other than that of the training data.
 
-    A smaller standard deviation may mean that the scan shows a single material: this is
-    only a warning, unless it is smaller by a factor of more than 20.
+    A smaller standard deviation may mean that the scan shows a single material. It is
+    only doubtful, unless it is smaller by a factor of more than 20.
 
     Parameters
     ----------
@@ -266,6 +265,11 @@ def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> No
     mean, std : float
         Mean and standard deviation of the scan's grey values.
 
+    Returns
+    -------
+    list of str
+        A warning as a sentence; empty if there is no doubt.
+
     Raises
     ------
     ModelError
@@ -273,7 +277,7 @@ def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> No
     """
     trained = card.normalisation
     if trained.mean is None or trained.std is None:
-        return
+        return []
     values = (
         f"(mean {mean:.4g}, standard deviation {std:.4g}) from the training data of "
         f"{card.name} ({trained.mean:.4g} and {trained.std:.4g})"
@@ -289,12 +293,11 @@ def check_grey_scale(card: ModelCard, title: str, mean: float, std: float) -> No
     ):
         raise ModelError(f"{title} has a different grey scale {values}. {advice}")
     if ratio < _SMALL_RATIO:
-        warnings.warn(
+        return [
             f"{title} differs {values}. If it shows more than one material, its grey "
-            f"scale is different. {advice}",
-            GeoSRWarning,
-            stacklevel=2,
-        )
+            f"scale is different. {advice}"
+        ]
+    return []
 
 
 def _distances(card: ModelCard, features: Signature) -> dict[str, float]:

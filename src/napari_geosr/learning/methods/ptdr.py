@@ -228,7 +228,7 @@ class Method(_Method):
             return None
         return GreyScale(scale.mean, scale.std)
 
-    def check_grey_scale(self, own: GreyScale, sources: Sequence[Volume]) -> None:
+    def check_grey_scale(self, own: GreyScale, sources: Sequence[Volume]) -> list[str]:
         """Refuse scans with a grey scale other than that of the model to start from.
 
         Raises
@@ -239,7 +239,7 @@ class Method(_Method):
         assert self.config.from_model is not None
         titles = ", ".join(volume.title for volume in sources)
         card = zoo.find(self.config.from_model).card
-        check_grey_scale(card, titles, own.mean, own.std)
+        return check_grey_scale(card, titles, own.mean, own.std)
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
         """Raise `VolumeError` for wrong labels, too few classes or too many slices."""

@@ -74,7 +74,7 @@ class PriorFeatures:
         self._network: Any = model.network().to(device).eval()
         self._schedule = schedule_of(self._network)
 
-    def check_scan(self, scan: Volume, grey: GreyScale) -> None:
+    def check_scan(self, scan: Volume, grey: GreyScale) -> list[str]:
         """Refuse a scan with a grey scale other than that of the training data.
 
         Parameters
@@ -83,12 +83,17 @@ class PriorFeatures:
         grey : GreyScale
             Mean and standard deviation of the scan.
 
+        Returns
+        -------
+        list of str
+            Warnings as sentences.
+
         Raises
         ------
         ModelError
             If the grey scales differ.
         """
-        check_grey_scale(self.card, scan.title, grey.mean, grey.std)
+        return check_grey_scale(self.card, scan.title, grey.mean, grey.std)
 
     def __call__(self, plane: AnyArray) -> AnyArray:
         """Return the features of all voxels of a slice.

@@ -99,8 +99,8 @@ class Segmenter:
     ) -> None:
         self.scan, self.seed, self.prior = scan, seed, prior
         self.grey = grey_scale([scan])
-        if prior is not None:
-            prior.check_scan(scan, self.grey)
+        #: Warnings about the scan, as sentences.
+        self.doubts = [] if prior is None else prior.check_scan(scan, self.grey)
         self.strokes: Strokes | None = None
         self.forest: Forest | None = None
         self._features: OrderedDict[int, list[tuple[slice, AnyArray]]] = OrderedDict()

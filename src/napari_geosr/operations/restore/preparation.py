@@ -232,8 +232,10 @@ def prepare_steps(
         statistics = with_padding(statistics, cards, whole)
     else:
         statistics = scaled(statistics, model.card, whole)
-    if model.card.labels > 1:
-        check_grey_scale(model.card, volume.title, statistics.mean, statistics.std)
+    if model.card.labels > 1 or model.card.task == "generate":
+        mean, std = statistics.mean, statistics.std
+        for doubt in check_grey_scale(model.card, volume.title, mean, std):
+            yield WarningIssued(message=doubt)
     if not model.card.has_weights and model.card.task == "denoise":
         tune = partial(tune_steps, noise=noise, device=device, should_stop=should_stop)
         tuned = yield from _tuned_steps(model, seen, statistics, config, kept, tune)
@@ -268,7 +270,7 @@ def prepare_steps(
     changes = not (needs_noise(network) and noise is not None and noise.level == 0)
     likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
-        network.sampler = _sampler(network, config, statistics, model, volume)
+        network.sampler = _sampler(network, config, statistics, model)
     elif config.strength != 1:
         check_strength((model, *others))
     found = volume, config, model, network, statistics, device, likeness, others
@@ -423,7 +425,6 @@ def _sampler(
     config: RestoreConfig,
     statistics: IntensityStatistics,
     model: Model,
-    volume: Volume,
 ) -> Any:
     """Create the sampler of a diffusion model for this scan."""
     if model.card.gives_samples:
@@ -434,7 +435,6 @@ def _sampler(
             config.sampling_steps,
             to_scan=(factor, shift / statistics.input_std),
         )
-    check_grey_scale(model.card, volume.title, statistics.mean, statistics.std)
     return diffusion.posterior.PosteriorSampler(
         network.network,
         network.noise.level,

@@ -200,7 +200,7 @@ def learn_steps(
         seed=config.seed,
         should_stop=should_stop,
     )
-    for warning in strokes.warnings:
+    for warning in (*segmenter.doubts, *strokes.warnings):
         yield WarningIssued(message=warning)
     yield StageStarted(message="Learning from the strokes", total=len(strokes.slices))
     yield from recount(segmenter.learn_steps(strokes, should_stop))

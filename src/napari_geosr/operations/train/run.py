@@ -209,7 +209,8 @@ def _load_patches_steps(
     )
     scale = method.grey_scale()
     if scale is not None:
-        method.check_grey_scale(patches.grey["source"], opened["source"])
+        for doubt in method.check_grey_scale(patches.grey["source"], opened["source"]):
+            yield WarningIssued(message=doubt)
         own = {r: patches.grey[r] for r in method.label_roles}
         patches.grey = dict.fromkeys(patches.grey, scale) | own
     _check_grey_scales(job.training, patches, method)
