@@ -20,6 +20,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -355,6 +356,9 @@ def main() -> int:
     parser.add_argument("--openings", action="store_true", help="only open the docks")
     parser.add_argument("--brushing", action="store_true", help="only brush pores")
     options = parser.parse_args()
+    # Without this, the Jobs dock would add a preview of an earlier job.
+    for kind in ("CONFIG", "DATA", "STATE"):
+        os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
     if options.openings:
         found = measure_openings()
     elif options.brushing:
