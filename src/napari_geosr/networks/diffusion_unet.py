@@ -11,7 +11,8 @@ desired porosity can be generated. In training, the porosity is sometimes withhe
 that the network also works without it [5]_.
 
 Group norms use statistics of the whole image, so slices (3D: volumes) are processed as
-a whole.
+a whole, or in windows that share the statistics
+(`napari_geosr.learning.diffusion.in_windows`).
 
 References
 ----------
@@ -38,6 +39,7 @@ from torch.nn import functional
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.networks.layers.scores import ScoresConfig, most_likely_label
+from napari_geosr.networks.layers.shared_norm import SharedGroupNorm
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -118,7 +120,7 @@ class _TimedBlock(nn.Module):
     def __init__(self, ndim: int, a: int, b: int, time: int) -> None:
         super().__init__()
         conv = nn.Conv3d if ndim == 3 else nn.Conv2d
-        self.norm1, self.norm2 = nn.GroupNorm(a // _GROUP, a), _norm(b)
+        self.norm1, self.norm2 = _norm(a), _norm(b)
         self.conv1, self.conv2 = conv(a, b, 3, padding=1), conv(b, b, 3, padding=1)
         self.time = nn.Linear(time, b)
         self.skip: nn.Module = conv(a, b, 1) if a != b else nn.Identity()
@@ -158,16 +160,38 @@ class _DecoderHead(nn.Module):
         return result
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(channels // _GROUP, channels)
+def _norm(channels: int) -> SharedGroupNorm:
+    return SharedGroupNorm(channels // _GROUP, channels)
+
+
+def _reach(levels: int) -> int:
+    """Return the number of voxels around a voxel on which its output can depend.
+
+    The group norms, which use the whole image, are not counted.
+    """
+    coarsest = 2**levels
+    # First and last layer, and first block; strided convolutions and blocks on the way
+    # down, and the middle block; enlargements, convolutions and blocks on the way up.
+    ends, down, up = 4, 5 * (coarsest - 1) + 2 * coarsest, 4 * (coarsest - 1)
+    return ends + down + up
 
 
 class DiffusionUNet(nn.Module):
-    """U-Net with a time embedding [2]_; its last layer is ``head``."""
+    """U-Net with a time embedding [2]_; its last layer is ``head``.
+
+    Attributes
+    ----------
+    reach : int
+        Number of voxels around a voxel on which its output can depend, apart from the
+        group norms.
+    grid : int
+        Number of voxels per voxel of the coarsest feature maps, along each axis.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.grid, self.reach = 2**config.levels, _reach(config.levels)
         n, f = config.ndim, config.features
         conv = nn.Conv3d if n == 3 else nn.Conv2d
         sizes, time = _sizes(config), 4 * f

@@ -108,6 +108,11 @@ class ResidualDiffusion(nn.Module):
     misfit : Tensor
         RMS difference between the low-quality scans of the training data and the block
         means of the high-quality ones, in standard deviations of the former.
+    reach : int
+        Number of voxels around a voxel on which the velocity can depend, apart from the
+        group norms.
+    grid : int
+        Number of voxels per voxel of the coarsest feature maps, along each axis.
     """
 
     kernel: torch.Tensor
@@ -119,6 +124,8 @@ class ResidualDiffusion(nn.Module):
         n, factor = config.ndim, config.upscale_factor
         self.config, self.factor = config, factor
         self.unet = diffusion_unet.build(config.unet())
+        self.grid = config.merge * self.unet.grid
+        self.reach = config.merge * (self.unet.reach + 1) - 1
         self.register_buffer(
             "kernel", cubic_kernel(factor, n).float(), persistent=False
         )

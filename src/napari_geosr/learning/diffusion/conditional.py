@@ -8,9 +8,9 @@ is 1 % too small (12 % with random steps). Unlike in
 `napari_geosr.learning.diffusion.posterior`, the noise of the scan need not be known:
 the model has learned from the pairs what the noise hides.
 
-Large images are cut into overlapping windows at every step, and the expected residuals
-are averaged where windows overlap. The noise is a function of seed, sample and voxel,
-so it is the same in all windows.
+Images that do not fit into memory are processed in windows at every step, with the same
+result (`napari_geosr.learning.diffusion.in_windows`). The noise is a function of seed,
+sample and voxel.
 
 References
 ----------
@@ -29,11 +29,8 @@ import torch
 from torch import Tensor
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.learning.diffusion.posterior import (
-    WINDOW,
-    averaged_windows,
-    block_means,
-)
+from napari_geosr.learning.diffusion.in_windows import Place, output_in_windows
+from napari_geosr.learning.diffusion.posterior import block_means
 from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 
 if TYPE_CHECKING:
@@ -51,8 +48,9 @@ class ConditionalSampler:
         Number of steps of each sample.
     to_scan : tuple of float
         Factor and offset from the grey scale of samples to that of the scan.
-    window : int, optional
-        Edge length of the windows, in voxels of the samples.
+    at_once : int, optional
+        Maximum number of voxels of a sample that the network processes together. It
+        changes the samples only by rounding errors.
     """
 
     def __init__(
@@ -60,12 +58,12 @@ class ConditionalSampler:
         network: nn.Module,
         steps: int = 20,
         to_scan: tuple[float, float] = (1.0, 0.0),
-        window: int | None = None,
+        at_once: int | None = None,
     ) -> None:
         self.network: Any = network
         self.schedule = schedule_of(network)
         self.times = self.schedule.evenly_spaced(steps)
-        self.to_scan, self.window = to_scan, window
+        self.to_scan, self.at_once = to_scan, at_once
 
     def __call__(
         self,
@@ -108,17 +106,17 @@ class ConditionalSampler:
         return sample
 
     def _expected(self, x: Tensor, enlarged: Tensor, time: int) -> Tensor:
-        """Return the residual that the network expects, window by window."""
+        """Return the residual that the network expects."""
         at = torch.tensor([time])
 
-        def of_window(place: tuple[slice, ...]) -> Tensor:
-            part = x[place]
-            with torch.no_grad():
-                output = self.network.output(part, at, enlarged[place])
-            residual: Tensor = self.schedule.parts(part, output, time)[0]
-            return residual
+        def run(place: Place) -> Tensor:
+            output: Tensor = self.network.output(x[place], at, enlarged[place])
+            return output
 
-        return averaged_windows(x, self.window or WINDOW[x.ndim - 2], of_window)
+        with torch.no_grad():
+            output = output_in_windows(self.network, run, x.shape[2:], self.at_once)
+        residual: Tensor = self.schedule.parts(x, output, time)[0]
+        return residual
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
         """Return the RMS difference between the scan and a sample's block means."""

@@ -13,9 +13,9 @@ With blocks, each step corrects the expected image by its enlarged difference fr
 scan [2]_, weighted by how precisely scan and model determine the block means [3]_. If
 the scan has no noise, the block means of every sample equal the scan exactly.
 
-Large images are cut into overlapping windows at every step, and the expected images are
-averaged where windows overlap [4]_. The noise is a function of seed, sample and voxel,
-so it is the same in all windows.
+Images that do not fit into memory are processed in windows at every step, with the same
+result (`napari_geosr.learning.diffusion.in_windows`). The noise is a function of seed,
+sample and voxel.
 
 References
 ----------
@@ -25,15 +25,13 @@ References
    model. ICLR (2023). arXiv:2212.00490
 .. [3] Song et al. Pseudoinverse-guided diffusion models for inverse problems. ICLR
    (2023).
-.. [4] Bar-Tal et al. MultiDiffusion: fusing diffusion paths for controlled image
-   generation. ICML (2023). arXiv:2302.08113
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,16 +41,11 @@ from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.diffusion.in_windows import output_in_windows
 from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-#: Edge length of the windows in voxels, by number of axes; adjacent windows overlap by
-#: a quarter of this length.
-WINDOW = {2: 256, 3: 64}
-#: Maximum edge of images that are not split, as a multiple of the window's edge.
-_UNCUT = 1.25
 
 
 class PosteriorSampler:
@@ -69,8 +62,9 @@ class PosteriorSampler:
     steps : int
         Number of steps of each sample; fewer are taken without blocks if the scan has
         little noise.
-    window : int, optional
-        Edge length of the windows, in voxels of the samples.
+    at_once : int, optional
+        Maximum number of voxels of a sample that the network processes together. It
+        changes the samples only by rounding errors.
 
     Raises
     ------
@@ -85,12 +79,12 @@ class PosteriorSampler:
         noise: float,
         factor: int = 1,
         steps: int = 20,
-        window: int | None = None,
+        at_once: int | None = None,
     ) -> None:
         self.network: Any = network
         self.noise, self.factor = float(noise), factor
         self.schedule = schedule_of(network)
-        self.window = window
+        self.at_once = at_once
         if factor > 1:
             self.times = self.schedule.evenly_spaced(steps)
             return
@@ -166,18 +160,16 @@ class PosteriorSampler:
         return corrected
 
     def expected(self, x: Tensor, time: int) -> Tensor:
-        """Compute the expected image for a state, window by window if it is large."""
+        """Compute the expected image for a state."""
         at = torch.tensor([time])
-        return averaged_windows(
-            x,
-            self.window or WINDOW[x.ndim - 2],
-            lambda place: self._expected_at_once(x[place], at),
-        )
-
-    def _expected_at_once(self, x: Tensor, at: Tensor) -> Tensor:
         with torch.no_grad():
-            output = self.network.output(x, at)
-        image: Tensor = self.schedule.parts(x, output, int(at))[0]
+            output = output_in_windows(
+                self.network,
+                lambda place: self.network.output(x[place], at),
+                x.shape[2:],
+                self.at_once,
+            )
+        image: Tensor = self.schedule.parts(x, output, time)[0]
         return image
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
@@ -201,49 +193,3 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
     for axis in range(2, x.ndim):
         x = x.repeat_interleave(factor, axis)
     return x
-
-
-def averaged_windows(
-    x: Tensor, edge: int, of_window: Callable[[tuple[slice, ...]], Tensor]
-) -> Tensor:
-    """Compute an image in overlapping windows, and average where they overlap.
-
-    Parameters
-    ----------
-    x : Tensor of shape (N, C, [Z,] Y, X)
-        Image with the shape of the result.
-    edge : int
-        Edge length of the windows, in voxels; slightly larger images are not cut.
-    of_window : callable
-        Returns the result in a window, given its slices along all axes of `x`.
-    """
-    shape, whole = x.shape[2:], (slice(None), slice(None))
-    if max(shape) <= _UNCUT * edge:
-        return of_window((*whole, *(slice(0, n) for n in shape)))
-    total, weights = torch.zeros_like(x), torch.zeros_like(x)
-    for box in windows(shape, edge):
-        place = (*whole, *box)
-        weight = _ramp(x[place])
-        total[place] += weight * of_window(place)
-        weights[place] += weight
-    return total / weights
-
-
-def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
-    """Yield overlapping windows that cover an image, at fixed positions."""
-    axes = []
-    for n in shape:
-        starts = list(range(0, max(n - edge, 0), edge * 3 // 4))
-        starts.append(max(n - edge, 0))
-        axes.append([slice(i, min(i + edge, n)) for i in starts])
-    return itertools.product(*axes)
-
-
-def _ramp(part: Tensor) -> Tensor:
-    """Return weights that decrease towards the border of a window."""
-    weight = torch.ones((), device=part.device)
-    for n in part.shape[2:]:
-        at = torch.arange(n, device=part.device)
-        edge = (torch.minimum(at, n - 1 - at) + 1).clamp(max=max(n // 4, 1))
-        weight = weight[..., None] * edge
-    return weight.to(part.dtype)

@@ -37,8 +37,9 @@ Faultless: TypeAlias = Callable[[RankingEntry], "RankingEntry | None"]
 MAX_LOSS = 1.0
 #: Message if the user stops the comparison.
 CANCELLED = "Stopped while comparing the models; nothing was written."
-#: Strengths tried for a network that removes structures of the scan at strength 1.
-_LOWER_STRENGTHS = (0.9, 0.8)
+#: Strengths tried for a network that removes structures of the scan at strength 1, or
+#: is expected to gain little, in descending order.
+LOWER_STRENGTHS = (0.9, 0.8)
 
 
 def without_harmful(
@@ -288,10 +289,9 @@ class PoreTests:
         Returns None for models whose changes are not limited by the noise, and if the
         result has faults at all tested strengths.
         """
-        bounded = row.model is not None and row.model.card.noise_bound is not None
-        if self.at_strength is None or not bounded or row.run_strength != 1:
+        if self.at_strength is None or not self.has_lower_strengths(row):
             return None
-        for strength in _LOWER_STRENGTHS:
+        for strength in LOWER_STRENGTHS:
             trial = replace(row, run_strength=strength)
             try:
                 if self._has_faults(trial):
@@ -302,6 +302,11 @@ class PoreTests:
             except GeoSRError:  # the other models remain candidates
                 return None
         return None
+
+    def has_lower_strengths(self, row: RankingEntry) -> bool:
+        """Return whether a candidate has strength 1 and may be given a lower one."""
+        bounded = row.model is not None and row.model.card.noise_bound is not None
+        return self.at_strength is not None and bounded and row.run_strength == 1
 
     def _has_faults(self, row: RankingEntry) -> bool:
         """Return whether a result would lose, invent or perhaps change pores."""

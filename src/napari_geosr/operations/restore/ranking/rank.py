@@ -41,6 +41,7 @@ from napari_geosr.models.bundle import Model
 from napari_geosr.networks.classical import FILTERS
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
+from napari_geosr.operations.restore.ranking.gentler import with_gentler_strength
 from napari_geosr.operations.restore.ranking.pore_tests import (
     CANCELLED,
     MAX_LOSS,
@@ -178,6 +179,7 @@ def rank_steps(
     tests = PoreTests(volume, setup, again if lower_strengths else None)
     rows = without_harmful(rows, noise, tests.wrong_pores, tests.faultless, skipped)
     rows = without_fading(rows, noise, tests.fading, tests.faultless, skipped)
+    rows = with_gentler_strength(rows, noise, tests)
     ranking = _ranking(rows, noise, skipped, began)
     try:
         lost, other = lost_sizes(rows, ranking.choice, tests.test, MAX_LOSS)

@@ -24,11 +24,13 @@ _MIN_LEAD = 0.35
 #: Correlation of the noise of neighbouring voxels above which this lead is needed.
 _CORRELATED = 0.25
 #: Expected gain, in dB, below which the gain is considered small.
-_SMALL_GAIN = 2.5
+SMALL_GAIN = 2.5
 #: If the lower limit of a small gain is below this value, in dB, the candidate with the
 #: highest lower limit is chosen: strong denoisers lose most of such a gain if the noise
 #: is slightly weaker than measured.
 _UNCERTAIN_GAIN = 0.5
+#: Loss of expected gain, in dB, that is accepted for a lower strength.
+GENTLER_LOSS = 0.1
 #: Gain, in dB, below which a result is useless and the exact gain does not matter.
 _FAR_WORSE = -30.0
 
@@ -54,7 +56,9 @@ class RankingEntry:
         Strength at which a classical filter has the smallest expected error.
     run_strength : float
         `RestoreConfig.strength` of the run; below 1 for a network that would remove
-        structures of the scan at strength 1.
+        structures of the scan at strength 1, or with almost the same gain.
+    is_gentler : bool
+        Whether `run_strength` is below 1 only because the gain is almost the same.
     model : Model or None
         The model (for a filter, with its strength set); None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
@@ -76,6 +80,7 @@ class RankingEntry:
     weights: str = ""
     compares_patches: bool = False
     run_strength: float = 1.0
+    is_gentler: bool = False
 
     @property
     def label(self) -> str:
@@ -242,6 +247,11 @@ def _strength_reason(row: RankingEntry) -> str:
     """Return the sentence that explains a strength below 1."""
     if row.run_strength == 1:
         return ""
+    if row.is_gentler:
+        return (
+            f" The strength is {row.run_strength:g}: the expected gain is almost the "
+            "same as at strength 1, and less of the scan is changed."
+        )
     return (
         f" The strength is {row.run_strength:g} because, at strength 1, {row.name} "
         "would change the number of pores or let small structures fade."
@@ -251,7 +261,7 @@ def _strength_reason(row: RankingEntry) -> str:
 def _most_reliable(clear: list[RankingEntry], is_correlated: bool) -> RankingEntry:
     """Return the best of the candidates that are clearly better than the scan."""
     best = min(clear, key=lambda row: _penalised_error(row, is_correlated))
-    if best.gain < _SMALL_GAIN and best.interval[0] < _UNCERTAIN_GAIN:
+    if best.gain < SMALL_GAIN and best.interval[0] < _UNCERTAIN_GAIN:
         return max(clear, key=lambda row: row.interval[0])
     return best
 
@@ -284,14 +294,20 @@ def _comparison(
 
 
 def _penalised_error(row: RankingEntry, is_correlated: bool) -> float:
-    """Return the error, increased for a filter that compares patches.
+    """Return the error, changed for two kinds of candidates.
 
-    If noise is correlated, patches are also similar because of their noise, which such
-    a filter then keeps. On real scans with correlated noise, tuned filters of this kind
-    with a lead below `_MIN_LEAD` were worse than the network ranked next.
+    It is increased for a filter that compares patches: if noise is correlated, patches
+    are also similar because of their noise, which such a filter then keeps. On real
+    scans with correlated noise, tuned filters of this kind with a lead below
+    `_MIN_LEAD` were worse than the network ranked next. It is reduced for a network at
+    a gentler strength, which was chosen at strength 1 and remains so.
     """
-    is_doubtful = row.compares_patches and is_correlated
-    return row.error * (10 ** (_MIN_LEAD / 20) if is_doubtful else 1.0)
+    handicap = 0.0
+    if row.compares_patches and is_correlated:
+        handicap += _MIN_LEAD
+    if row.is_gentler:
+        handicap -= GENTLER_LOSS
+    return row.error * float(10 ** (handicap / 20))
 
 
 def _finite(value: float) -> float | None:
