@@ -14,7 +14,6 @@ from napari_geosr.learning.diffusion.posterior import (
     PosteriorSampler,
     block_means,
     enlarged,
-    windows,
 )
 from napari_geosr.learning.diffusion.schedule import Schedule
 
@@ -108,46 +107,6 @@ def test_a_sample_is_a_function_of_seed_and_voxel() -> None:
     draw = sampler(0.5, steps=5)
     np.testing.assert_array_equal(draw(scan, (1, 2)), draw(scan, (1, 2)))
     assert np.abs(draw(scan, (1, 2)) - draw(scan, (1, 3))).max() > 0.1
-
-
-class Local(Exact):
-    """An expectation that uses a voxel and its neighbours along X."""
-
-    def output(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        wide = torch.nn.functional.pad(x, (1, 1, 0, 0), mode="replicate")
-        return 0.5 * x + 0.2 * wide[..., 2:] + 0.2 * wide[..., :-2]
-
-
-def test_windows_give_what_the_whole_image_gives() -> None:
-    """A window can differ only at its own border."""
-    scan = np.random.default_rng(3).normal(0, 1, (4, 90)).astype(np.float32)
-    whole = PosteriorSampler(Local(), 0.5, steps=2, window=128)(scan, (0,))
-    parts = PosteriorSampler(Local(), 0.5, steps=2, window=32)(scan, (0,))
-    same = np.abs(whole - parts).max(0) < 1e-5
-    borders = {
-        i
-        for box in windows((4, 90), 32)
-        for end in (box[1].start, box[1].stop - 1)
-        for i in range(end - 2, end + 3)
-    }
-    assert same[[i for i in range(90) if i not in borders]].all()
-
-    class Alone(Exact):
-        def output(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-            return 0.9 * x
-
-    results = [
-        PosteriorSampler(Alone(), 0.5, steps=4, window=n)(scan, (0,)) for n in (128, 32)
-    ]
-    np.testing.assert_allclose(*results, atol=1e-5)
-
-
-def test_windows_cover_everything() -> None:
-    for shape in ((200,), (64, 65), (70, 33, 129)):
-        seen = np.zeros(shape, bool)
-        for box in windows(shape, 64):
-            seen[box] = True
-        assert seen.all()
 
 
 def test_blocks() -> None:

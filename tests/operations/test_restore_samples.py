@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.ndimage import gaussian_filter
 
 import napari_geosr as geosr
@@ -18,6 +19,7 @@ from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.learning.diffusion.posterior import PosteriorSampler
+from napari_geosr.networks.diffusion_unet import DiffusionUNet
 from napari_geosr.operations.restore import posterior
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.posterior import SampleStore
@@ -110,10 +112,7 @@ def sampler(prior: str, noise: float, **values: Any) -> PosteriorSampler:
 def test_a_sample_depends_only_on_seed_and_voxel(
     prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Samples of a run are those drawn directly, in any order and number.
-
-    The slices are not cut into windows.
-    """
+    """Samples of a run are those drawn directly, in any order and number."""
     monkeypatch.setattr(SampleStore, "remove", lambda _: None)
     drawn = {}
     for number, memory in ((3, "2GB"), (2, "500MB")):
@@ -129,31 +128,69 @@ def test_a_sample_depends_only_on_seed_and_voxel(
     values = np.asarray(prepared.volume.data, np.float64)
     planes = (values - scale.input_mean) / scale.input_std
     noise = prepared.network.noise.level
-    for window in (None, 70, 56):  # up to 1.25 windows are not cut
-        draw = sampler(prior, noise, window=window)
-        for i, z in ((2, 1), (0, 2), (2, 0)):
-            found = draw(planes[z].astype(np.float32), (4, i, z))
-            np.testing.assert_array_equal(found, drawn[3][i, z])
+    draw = sampler(prior, noise)
+    for i, z in ((2, 1), (0, 2), (2, 0)):
+        found = draw(planes[z].astype(np.float32), (4, i, z))
+        np.testing.assert_array_equal(found, drawn[3][i, z])
 
 
-@pytest.mark.parametrize(("empty", "limit"), [(0, 0.1), (192, 0.4)])
-def test_windows_change_samples_little(prior: str, empty: int, limit: float) -> None:
-    """Group norms use the statistics of each window, so windows have an effect.
+def test_windows_do_not_change_samples(prior: str) -> None:
+    """Slices that do not fit into memory have the samples of the whole slice.
 
-    It is small, relative to the spread of the samples, unless windows differ much from
-    the whole slice; here, because a part of the slice is empty.
+    A part of the slice is empty, so that windows differ from each other.
     """
-    image = rock((384, 384), 5)
-    image[:, :empty] = 100
+    image = rock((300, 300), 5)
+    image[:, :150] = 100
     scale, noise = geosr.load_model(prior).card.normalisation, 0.5
     given = (image - scale.mean) / scale.std
     given += noise * np.random.default_rng(1).normal(size=image.shape)
     seen = given.astype(np.float32)
-    wholes = [sampler(prior, noise, window=1000)(seen, (0, i)) for i in range(3)]
+    wholes = [sampler(prior, noise)(seen, (0, i)) for i in range(3)]
     spread = np.sqrt(np.var(wholes, axis=0, ddof=1).mean())
-    change = sampler(prior, noise)(seen, (0, 0)) - wholes[0]
-    assert 1e-4 < np.sqrt(np.mean(change**2)) / spread < limit
-    assert abs(change.mean()) / spread < limit / 2
+    parts = sampler(prior, noise, at_once=200**2)(seen, (0, 0))
+    assert np.abs(parts - wholes[0]).max() / spread < 1e-3
+
+
+def test_a_sample_that_does_not_fit_is_drawn_in_windows(
+    prior: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running out of memory, and a small budget, lead to the same result."""
+    whole = scan((1, 170, 190))
+    expected = run_to_end(restore_steps(whole, settings(prior))).volume.data
+    tried = []
+    output = DiffusionUNet.output
+
+    def with_little_memory(self: Any, x: torch.Tensor, *more: Any) -> torch.Tensor:
+        tried.append(x[0, 0].numel())
+        if tried[-1] > 25_000:
+            raise MemoryError
+        return output(self, x, *more)
+
+    monkeypatch.setattr(DiffusionUNet, "output", with_little_memory)
+    made = run_to_end(restore_steps(whole, settings(prior)))
+    assert tried[0] == 170 * 190
+    np.testing.assert_allclose(made.volume.data, expected, atol=1e-2)
+    monkeypatch.setattr(DiffusionUNet, "output", output)
+
+
+def test_the_memory_budget_decides_on_windows(
+    prior: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: set[int] = set()
+    output = DiffusionUNet.output
+
+    def noted(self: Any, x: torch.Tensor, *more: Any) -> torch.Tensor:
+        sizes.add(x[0, 0].numel())
+        return output(self, x, *more)
+
+    whole, made = scan((1, 200, 200)), {}
+    monkeypatch.setattr(DiffusionUNet, "output", noted)
+    for memory in ("4GB", "60MB"):
+        sizes.clear()
+        config = settings(prior, memory=memory)
+        made[memory] = run_to_end(restore_steps(whole, config)).volume.data
+        assert (max(sizes) == 200**2) is (memory == "4GB"), (memory, sizes)
+    np.testing.assert_allclose(*made.values(), atol=1e-2)
 
 
 def test_a_killed_run_is_resumed_to_the_same_result(

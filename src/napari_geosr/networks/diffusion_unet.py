@@ -169,7 +169,7 @@ def _reach(levels: int) -> int:
 
     The group norms, which use the whole image, are not counted.
     """
-    coarsest = 2**levels
+    coarsest: int = 2**levels
     # First and last layer, and first block; strided convolutions and blocks on the way
     # down, and the middle block; enlargements, convolutions and blocks on the way up.
     ends, down, up = 4, 5 * (coarsest - 1) + 2 * coarsest, 4 * (coarsest - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -16,6 +17,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import free_memory
 from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.inference.memory import measure_cost, network_spec
 from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -23,6 +25,7 @@ from napari_geosr.operations.restore.config import RestoreConfig
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_geosr.inference.members._samples import SampledNetwork
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 
@@ -34,6 +37,9 @@ Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]
 FREE_SHARE = 0.6
 #: Bytes of memory reserved for computing statistics before tiles are processed.
 _STATISTICS_BYTES = 64 * 10**6
+#: Bytes per voxel of a sample, besides the network: noisy state, expected image, noise,
+#: and intermediate results.
+_SAMPLE_BYTES = 32
 
 
 def run_budget(config: RestoreConfig, device: str) -> int:
@@ -41,6 +47,26 @@ def run_budget(config: RestoreConfig, device: str) -> int:
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_memory(device) * FREE_SHARE)
+
+
+def sample_voxels(
+    network: SampledNetwork, volume: Volume, config: RestoreConfig, device: str
+) -> int:
+    """Return how many voxels of a sample a diffusion network may process together.
+
+    Parameters
+    ----------
+    network : SampledNetwork
+    volume : Volume
+        The scan; a sample of it, or of one of its slices, is held in memory as a whole.
+    """
+    spec = network.spec
+    n_axes = len(spec.axes)
+    sample = math.prod(volume.shape[-n_axes:]) * math.prod(spec.upscale_factor)
+    left = run_budget(config, device) - _SAMPLE_BYTES * sample
+    own_factors = network_spec(network.network).upscale_factor
+    voxels = measure_cost(network.network, device).max_voxels(max(left, 0))
+    return voxels * math.prod(own_factors)
 
 
 def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:

@@ -44,6 +44,7 @@ from napari_geosr.operations.restore.memory import (
     memory_of_run_in_errors,
     reads_within_budget,
     run_budget,
+    sample_voxels,
 )
 from napari_geosr.operations.restore.ranking.models import find_models, wants_several
 from napari_geosr.operations.restore.ranking.tune import (
@@ -270,7 +271,8 @@ def prepare_steps(
     changes = not (needs_noise(network) and noise is not None and noise.level == 0)
     likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
-        network.sampler = _sampler(network, config, statistics, model)
+        at_once = sample_voxels(network, volume, config, device)
+        network.sampler = _sampler(network, config, statistics, model, at_once)
     elif config.strength != 1:
         check_strength((model, *others))
     found = volume, config, model, network, statistics, device, likeness, others
@@ -425,6 +427,7 @@ def _sampler(
     config: RestoreConfig,
     statistics: IntensityStatistics,
     model: Model,
+    at_once: int,
 ) -> Any:
     """Create the sampler of a diffusion model for this scan."""
     if model.card.gives_samples:
@@ -434,12 +437,14 @@ def _sampler(
             network.network,
             config.sampling_steps,
             to_scan=(factor, shift / statistics.input_std),
+            at_once=at_once,
         )
     return diffusion.posterior.PosteriorSampler(
         network.network,
         network.noise.level,
         config.upscale_factor,
         config.sampling_steps,
+        at_once,
     )
 
 

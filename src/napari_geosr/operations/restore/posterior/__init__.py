@@ -62,6 +62,8 @@ _TOLERANCE = 0.02
 _CORRELATED = 0.15
 #: Number of voxels of the result that are averaged at a time.
 _AT_ONCE = 1 << 22
+#: Number of voxels below which smaller windows would hardly need less memory.
+_FEWEST_VOXELS = 20_000
 #: Number of thresholds at which the porosity of the samples is recorded.
 _LEVELS = 65
 
@@ -237,16 +239,25 @@ class PosteriorRun(VolumeRun):
     def _drawn(
         self, sampler: Any, piece: tuple[int, ...], key: tuple[int, ...], check: Any
     ) -> AnyArray:
-        try:
-            drawn: AnyArray = sampler(self._scan(piece), key, check)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DeviceMemoryError(
-                "A sample of the diffusion model does not fit into the memory of "
-                f"{self.prepared.device}. Crop the scan."
-            ) from error
-        return drawn
+        """Draw a part of a sample, in smaller windows if memory runs out."""
+        while True:
+            try:
+                drawn: AnyArray = sampler(self._scan(piece), key, check)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if sampler.at_once < _FEWEST_VOXELS:
+                    raise DeviceMemoryError(
+                        "A sample of the diffusion model does not fit into the memory "
+                        f"of {self.prepared.device}. Crop the scan."
+                    ) from error
+                sampler.at_once = min(sampler.at_once, self._sample_size()) // 2
+            else:
+                return drawn
+
+    def _sample_size(self) -> int:
+        """Return the number of voxels drawn in one pass."""
+        return math.prod(_fine_shape(self.prepared)[-len(self.network.spec.axes) :])
 
     def _pieces(self) -> Iterator[tuple[int, ...]]:
         """Yield the index of each part drawn in one pass: a slice or the volume."""
