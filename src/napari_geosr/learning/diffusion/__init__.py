@@ -12,10 +12,11 @@ import lazy_loader
 if TYPE_CHECKING:
     from napari_geosr.learning.diffusion import (
         conditional,
+        in_windows,
         posterior,
         sampling,
         schedule,
     )
 
-__all__ = ["conditional", "posterior", "sampling", "schedule"]
+__all__ = ["conditional", "in_windows", "posterior", "sampling", "schedule"]
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=__all__)

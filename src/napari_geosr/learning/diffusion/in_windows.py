@@ -3,9 +3,8 @@
 Two things of an image that is cut into windows depend on the rest of the image. The
 convolutions see a limited surrounding, so every window is enlarged by it. The group
 norms use the mean and the variance of the whole image; these are computed first, one
-norm after the other, with all windows. The network therefore runs on every window
-several times (about seven times as long as once, for the default network), which is
-only worthwhile if the image does not fit into memory.
+norm after the other, with all windows. All this takes several times as long, and is
+therefore done only if the image does not fit into memory.
 """
 
 from __future__ import annotations
@@ -20,6 +19,9 @@ from torch import Tensor, nn
 
 from napari_geosr.networks.layers.shared_norm import GroupStatistics, SharedGroupNorm
 
+#: Duration of statistics and output of windows, relative to that of the output alone.
+#: The first layers, which run most often, are fast.
+_PASSES = 2.5
 #: Slices of a window along all axes of a tensor, including sample and channel.
 Place = tuple[slice, ...]
 
@@ -118,6 +120,16 @@ def output_in_windows(
             norm.given = None
     assert output is not None
     return output
+
+
+def duration(network: nn.Module, shape: Sequence[int], at_once: int) -> float:
+    """Return about how many times as long a run in windows takes as one without."""
+    net: Any = network
+    if math.prod(shape) <= at_once:
+        return 1.0
+    parts = windows(shape, at_once, net.reach, net.grid)
+    computed = sum(math.prod(s.stop - s.start for s in part.around) for part in parts)
+    return _PASSES * computed / math.prod(shape)
 
 
 def windows(

@@ -43,6 +43,7 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.mapping import create_npy
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.learning import diffusion
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.operations.restore.run import TileProgress, VolumeRun
@@ -62,6 +63,8 @@ _TOLERANCE = 0.02
 _CORRELATED = 0.15
 #: Number of voxels of the result that are averaged at a time.
 _AT_ONCE = 1 << 22
+#: Duration of a run in windows, compared with one without, from which it is stated.
+_LONG = 1.5
 #: Number of voxels below which smaller windows would hardly need less memory.
 _FEWEST_VOXELS = 20_000
 #: Number of thresholds at which the porosity of the samples is recorded.
@@ -131,6 +134,17 @@ class PosteriorRun(VolumeRun):
                 f"The noise of adjacent voxels is correlated ({worst:.2f}), but the "
                 "samples assume independent noise: they differ too little, and "
                 "noise may be mistaken for structure."
+            )
+        sampler: Any = self.network.sampler
+        shape = _fine_shape(self.prepared)[-len(self.network.spec.axes) :]
+        times = diffusion.in_windows.duration(
+            self.network.network, shape, sampler.at_once
+        )
+        if times > _LONG:
+            yield (
+                "A sample does not fit into the memory of this run, so it is drawn in "
+                f"windows, which takes about {times:.0f} times as long. To avoid this, "
+                "crop the scan or allow more memory (--memory)."
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
