@@ -17,7 +17,13 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.interval import conformal_factor, needed_factor
+from napari_geosr.measure.interval import (
+    conformal_factor,
+    conformal_quantile,
+    needed_factor,
+    needed_shift,
+    sample_quantiles,
+)
 from napari_geosr.models import zoo
 from napari_geosr.models.card import DeviationCalibration
 from napari_geosr.operations.models.calibrating import (
@@ -97,7 +103,7 @@ def test_the_factor_is_the_conformal_quantile_and_makes_an_interval(
     model: Path, files: dict[str, list[Path]]
 ) -> None:
     found = calibrated(model, files, seed=7, **DIFFUSION)
-    needed = []
+    needed, shifts = [], []
     for number, (source, target) in enumerate(zip(*files.values(), strict=True)):
         mean, deviation = geosr.restore_with_uncertainty(
             geosr.read(source), str(model), seed=7 + number, **DIFFUSION
@@ -106,7 +112,11 @@ def test_the_factor_is_the_conformal_quantile_and_makes_an_interval(
         true = geosr.measure_porosity(geosr.read(target)).porosity
         arrays = np.asarray(mean.data), np.asarray(deviation.data)
         needed.append(needed_factor(*arrays, threshold, "dark", true))
+        each = mean.provenance[-1]["porosity_samples"]["porosity"]
+        shifts.append(needed_shift(each, 0.5, true))
     assert found.factor == pytest.approx(conformal_factor(needed, 0.5), rel=1e-3)
+    shift = conformal_quantile(shifts, 0.5)
+    assert found.quantile_shift == pytest.approx(shift, rel=1e-3)
     assert (found.kind, found.members, found.sampling_steps) == ("diffusion", 3, 4)
     assert geosr.load_model(str(model)).card.uncertainty == found
 
@@ -116,6 +126,12 @@ def test_the_factor_is_the_conformal_quantile_and_makes_an_interval(
     assert report.interval is not None
     assert (report.interval.factor, report.interval.nominal) == (found.factor, 0.5)
     assert not any("calibrated with" in warning for warning in report.warnings)
+    alone = geosr.measure_porosity(pair_of[0])  # without the deviations
+    assert alone.interval is not None
+    assert (alone.interval.factor, alone.interval.nominal) == (None, 0.5)
+    each = pair_of[0].provenance[-1]["porosity_samples"]["porosity"]
+    ends = sample_quantiles(each, 0.5, found.quantile_shift)
+    assert alone.interval.porosity == pytest.approx(ends, abs=0.02)
     other = geosr.restore_with_uncertainty(
         scan, str(model), **{**DIFFUSION, "sampling_steps": 5}
     )
@@ -128,6 +144,7 @@ def test_the_factor_does_not_apply_to_another_kind_or_other_weights(
 ) -> None:
     tta = calibrated(model, files, uncertainty_members=2)
     assert (tta.kind, tta.members, tta.sampling_steps) == ("tta", 2, None)
+    assert tta.quantile_shift is None
     scan = pair(20)[0]
     samples = geosr.restore_with_uncertainty(scan, str(model), **DIFFUSION)
     report = geosr.measure_porosity(samples[0], deviation=samples[1])

@@ -6,9 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import napari_geosr as geosr
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.interval import (
+    conformal_quantile,
+    needed_shift,
+    sample_quantiles,
+)
+from napari_geosr.measure.reports.html import page
+from napari_geosr.operations.measure import figure_rows
 from napari_geosr.operations.measure.sampled import sampled_porosities
 
 SHAPE = (8, 24, 24)
@@ -58,6 +67,108 @@ def test_part_of_a_volume_is_not_compared_with_the_whole() -> None:
     assert found is not None
     assert found.mean_image is None
     assert "in the whole volume, not a calibrated" in found.caption
+
+
+EMPTY = {"light": b"", "dark": b""}
+CALIBRATION = {
+    "kind": "diffusion",
+    "members": 2,
+    "factor": 3.0,
+    "nominal": 0.9,
+    "scans": 20,
+    "sampling_steps": 10,
+    "quantile_shift": 0.05,
+}
+
+
+def calibrated(members: int = 2, **more: Any) -> Volume:
+    """The mean of two samples of a calibrated model."""
+    uncertainty = {
+        "kind": "diffusion",
+        "this": "mean",
+        "members": ["sample"] * members,
+        "calibration": CALIBRATION | more,
+    }
+    return mean_of_samples(uncertainty=uncertainty, settings={"sampling_steps": 10})
+
+
+def test_calibrated_quantiles_are_the_interval() -> None:
+    volume = calibrated()
+    report = geosr.measure_porosity(volume, threshold=125)
+    # The 5 and 95 % quantiles of 0.2 and 0.4, moved apart by 0.05.
+    assert report.figures["porosity_interval"] == pytest.approx([0.16, 0.44])
+    assert report.figures["porosity_interval_nominal"] == 0.9
+    assert report.figures["porosity_interval_factor"] is None
+    assert report.figures["pores_per_mm3_interval"] is None
+    (remark,) = [w for w in report.warnings if "samples that agree" in w]
+    assert "The calibrated interval is 16 to 44 %." in remark
+    assert not any("less often" in w for w in report.warnings)
+    found = sampled_porosities(volume, report)
+    assert found is not None
+    assert found.caption.endswith("Calibrated 90 % interval: 16 to 44 %.")
+    (row,) = [row for row in figure_rows({"a": report}) if "interval" in row.label]
+    assert row.label == "Porosity interval (90 %)"
+    assert "Quantiles of the porosities of the samples" in row.help
+    text = page({"a": report}, title="a", pictures={}, histogram=EMPTY, records=[])
+    assert "quantiles of the porosities of the samples" in text
+    assert "90 % of scans like those used" in text
+    assert "standard deviations of the restoration" not in text
+
+
+def test_the_interval_applies_to_runs_like_those_of_the_calibration() -> None:
+    report = geosr.measure_porosity(calibrated(members=3), threshold=125)
+    assert any("calibrated with 2 members" in w for w in report.warnings)
+    mask = calibrated().replace(data=np.indices(SHAPE)[1] > 3, provenance=())
+    part = geosr.measure_porosity(calibrated(), threshold=125, mask=mask)
+    assert part.interval is None
+    old = geosr.measure_porosity(calibrated(quantile_shift=None), threshold=125)
+    assert old.interval is None
+
+
+def test_standard_deviations_have_precedence() -> None:
+    volume = calibrated()
+    record = dict(volume.provenance[-1])
+    record["uncertainty"] = record["uncertainty"] | {"this": "standard deviation"}
+    deviation = volume.replace(data=np.full(SHAPE, 1.0, np.float32))
+    deviation = deviation.replace(provenance=(record,))
+    report = geosr.measure_porosity(volume, threshold=125, deviation=deviation)
+    assert report.figures["porosity_interval_factor"] == 3.0
+    assert report.figures["porosity_interval"] == pytest.approx([0.25, 0.25])
+
+
+@given(
+    porosities=st.lists(st.floats(0, 1), min_size=2, max_size=32),
+    nominal=st.floats(0.5, 0.99),
+    truth=st.floats(0, 1),
+)
+def test_the_needed_shift_just_reaches_the_porosity(porosities, nominal, truth) -> None:
+    shift = needed_shift(porosities, nominal, truth)
+    low, high = sample_quantiles(porosities, nominal, shift)
+    assert low - 1e-9 <= truth <= high + 1e-9
+    low, high = sample_quantiles(porosities, nominal, shift - 0.01)
+    assert low <= high
+    assert not low < truth < high or low == 0 or high == 1
+
+
+def test_calibrated_intervals_have_the_nominal_coverage() -> None:
+    """Samples that vary far too little: split conformal prediction widens them."""
+    rng = np.random.default_rng(0)
+
+    def scan() -> tuple[list[float], float]:
+        truth = rng.uniform(0.2, 0.4)
+        centre = truth + rng.normal(0, 0.03)
+        return list(centre + rng.normal(0, 0.003, 16)), truth
+
+    shift = conformal_quantile([needed_shift(s, 0.9, t) for s, t in _n(scan, 99)], 0.9)
+    held = 0
+    for samples, truth in _n(scan, 1000):
+        low, high = sample_quantiles(samples, 0.9, shift)
+        held += low <= truth <= high
+    assert held == pytest.approx(900, abs=60)
+
+
+def _n(make: Any, n: int) -> list[Any]:
+    return [make() for _ in range(n)]
 
 
 def test_other_volumes_have_no_samples() -> None:

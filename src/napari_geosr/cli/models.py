@@ -243,6 +243,12 @@ def calibrate_models(
         f"{found.factor:g} standard deviations on either side and contains the "
         f"porosity with a probability of at least {found.nominal:.0%}"
     )
+    if found.quantile_shift is not None:
+        print(
+            "Without the file of standard deviations, the interval extends from "
+            f"{100 * found.quantile_shift:.3g} percentage points below the lower "
+            "quantile of the samples' porosities to as many above the upper one."
+        )
     suggest_next(
         f"restore scan.tif -m {quoted(str(name))} --uncertainty {found.kind} "
         f"--uncertainty-members {found.members} -o restored.ome.tif"

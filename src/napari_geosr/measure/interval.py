@@ -55,14 +55,15 @@ class PorosityInterval:
     ----------
     spread : float
         Half of the difference in porosity between shifts of all voxels by −1 and by +1
-        standard deviation.
+        standard deviation; with samples, the standard deviation of their porosities.
     porosity : tuple of float or None
-        Minimum and maximum porosity within `factor` standard deviations.
+        Minimum and maximum porosity within `factor` standard deviations; with samples,
+        the quantiles of their porosities, moved apart as calibrated.
     pore_count : tuple of int or None
         Minimum and maximum of the pore counts at the ends and the centre of the
-        interval.
+        interval; None with samples.
     factor, nominal : float or None
-        See `Deviation`.
+        See `Deviation`; the factor is None with samples.
     missing_voxels : int
         Number of sample voxels without a standard deviation; they are not shifted.
     """
@@ -239,19 +240,63 @@ def needed_factor(
     return float(moves[min(max(at, 0), len(moves) - 1)])
 
 
+def sample_quantiles(
+    porosities: Sequence[float], nominal: float, shift: float = 0.0
+) -> tuple[float, float]:
+    """Return the quantiles of the porosities of samples, each moved outwards.
+
+    Parameters
+    ----------
+    porosities : sequence of float
+        Porosity of each sample, 0 to 1.
+    nominal : float
+        Fraction of the samples between the quantiles.
+    shift : float
+        Porosity by which each quantile is moved; if it is negative, at most to the
+        middle between the two.
+
+    Examples
+    --------
+    >>> low, high = sample_quantiles([0.20, 0.21, 0.22, 0.23, 0.24], 0.5, 0.02)
+    >>> round(low, 3), round(high, 3)
+    (0.19, 0.25)
+    """
+    tail = (1 - nominal) / 2
+    low, high = (float(q) for q in np.quantile(porosities, [tail, 1 - tail]))
+    middle = (low + high) / 2
+    return max(min(low - shift, middle), 0.0), min(max(high + shift, middle), 1.0)
+
+
+def needed_shift(porosities: Sequence[float], nominal: float, porosity: float) -> float:
+    """Return how far `sample_quantiles` must be moved to contain a known porosity.
+
+    The result is negative if the porosity is well between the quantiles.
+    """
+    low, high = sample_quantiles(porosities, nominal)
+    return max(low - porosity, porosity - high)
+
+
 def conformal_factor(needed: Sequence[float], nominal: float) -> float:
     """Return the factor for intervals that contain the porosity of another scan.
 
-    The factor is the ⌈(n + 1) · nominal⌉-th smallest of those needed by n scans. For
-    another scan of the same kind, the interval contains the porosity with at least the
-    probability `nominal`.
+    The factor is `conformal_quantile` of the absolute values of those needed by several
+    scans.
+    """
+    return conformal_quantile([abs(value) for value in needed], nominal)
+
+
+def conformal_quantile(needed: Sequence[float], nominal: float) -> float:
+    """Return the ⌈(n + 1) · nominal⌉-th smallest of the values needed by n scans.
+
+    An interval with this value contains the porosity of another scan of the same kind
+    with at least the probability `nominal`.
 
     Raises
     ------
     ValueError
         If the number of scans is too small for `nominal`.
     """
-    sizes = sorted(abs(value) for value in needed)
+    sizes = sorted(needed)
     rank = math.ceil((len(sizes) + 1) * nominal)
     if rank > len(sizes):
         raise ValueError(f"{len(sizes)} scans are too few for {nominal:g}.")

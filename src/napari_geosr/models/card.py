@@ -50,6 +50,9 @@ class DeviationCalibration(Config):
     """Description of the scans."""
     sampling_steps: int | None = Field(None, ge=2)
     """Number of steps of each sample of a diffusion model; None for other kinds."""
+    quantile_shift: float | None = Field(None, ge=-1, le=1)
+    """Porosity by which the quantiles of the samples' porosities are moved outwards
+    (inwards if negative); None for other kinds."""
 
 
 class Normalisation(Config):

@@ -27,7 +27,7 @@ Place = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class Window:
+class ImageWindow:
     """A part of an image, with the surrounding that the network needs for it.
 
     Attributes
@@ -128,13 +128,14 @@ def duration(network: nn.Module, shape: Sequence[int], at_once: int) -> float:
     if math.prod(shape) <= at_once:
         return 1.0
     parts = windows(shape, at_once, net.reach, net.grid)
-    computed = sum(math.prod(s.stop - s.start for s in part.around) for part in parts)
+    sizes = (math.prod(s.stop - s.start for s in part.around) for part in parts)
+    computed: int = sum(sizes)
     return _PASSES * computed / math.prod(shape)
 
 
 def windows(
     shape: Sequence[int], at_once: int, reach: int, grid: int
-) -> Iterator[Window]:
+) -> Iterator[ImageWindow]:
     """Cut an image into windows of at most `at_once` voxels, with their surroundings.
 
     Windows have more voxels if they would otherwise consist of surroundings only.
@@ -160,7 +161,7 @@ def windows(
     ]
     for pairs in itertools.product(*axes):
         core, around = zip(*pairs, strict=True)
-        yield Window(core, around)
+        yield ImageWindow(core, around)
 
 
 def _place(box: Sequence[slice]) -> Place:
@@ -181,7 +182,7 @@ def _stop_if_unknown(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         raise _ReachedError(norm, inputs[0])
 
 
-def _reached(run: Callable[[Place], Tensor], part: Window) -> _ReachedError | None:
+def _reached(run: Callable[[Place], Tensor], part: ImageWindow) -> _ReachedError | None:
     """Run the network on a window up to the first norm without statistics."""
     try:
         run(_place(part.around))

@@ -194,8 +194,8 @@ def sample_texts(report: MethodsSource) -> list[str]:
         )
     if figures.get("porosity_spread") is not None:
         found.append(
-            "The porosity interval was calculated from the standard deviations of the "
-            "restoration, which are not part of this text."
+            "The porosity interval was calculated from the standard deviations or the "
+            "samples of the restoration, which are not part of this text."
         )
     return found
 

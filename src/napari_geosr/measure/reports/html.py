@@ -7,12 +7,20 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from napari_geosr.core.units import MILLIMETRES, shown_unit
+from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.reports.named import named_warnings
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.reports.rows import reference_column, table_rows
 
+#: How the interval from the samples of a restoration is determined.
+_SAMPLE_INTERVAL = (
+    "Porosity interval: quantiles of the porosities of the samples, moved apart by the "
+    "porosity that was calibrated for the model, with the same threshold. It does not "
+    "include errors that all samples share (for example because a material is missing "
+    "from the training data), nor the choice of the threshold."
+)
 #: Style sheet of every report page.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5b616b; --line: #d9dce1;
@@ -224,28 +232,33 @@ def _methods(reports: Sequence[PorosityReport]) -> list[str]:
     return ["<h2>Methods</h2>", *parts] if parts else []
 
 
+def _coverage(interval: PorosityInterval) -> str:
+    """State how often the calibrated interval contained the true porosity."""
+    if interval.nominal is None:
+        return ""
+    return (
+        " At this width, the interval contained the true porosity of "
+        f"{100 * interval.nominal:g} % of scans like those used for calibration."
+    )
+
+
 def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:
     """Describe how the interval was determined, and what it does not cover."""
     report = next((r for r in reports if r.interval is not None), None)
     if report is None or report.interval is None:
         return []
     interval = report.interval
+    if interval.factor is None and interval.porosity is not None:
+        return [f"<p><small>{_SAMPLE_INTERVAL}{_coverage(interval)}</small></p>"]
     if interval.factor is None:
         reach = "one standard deviation of the restoration (not calibrated)"
     else:
         reach = f"{number_text(interval.factor)} standard deviations of the restoration"
     word = "spread" if interval.porosity is None else "interval"
-    coverage = ""
-    if interval.nominal is not None:
-        coverage = (
-            " At this width, the interval contained the true porosity of "
-            f"{100 * interval.nominal:g} % of simulated scans like those used for "
-            "calibration."
-        )
     return [
         f"<p><small>Porosity {word}: the grey values of all voxels are shifted "
-        f"together by {reach}, with "
-        f"the same threshold.{coverage} It does not include errors that all members "
-        "of the restoration share (for example because a material is missing from "
-        "the training data), nor the choice of the threshold.</small></p>"
+        f"together by {reach}, with the same threshold.{_coverage(interval)} It does "
+        "not include errors that all members of the restoration share (for example "
+        "because a material is missing from the training data), nor the choice of the "
+        "threshold.</small></p>"
     ]

@@ -2,6 +2,8 @@
 
 If the standard deviations are not calibrated, there is only a spread: half the
 difference in porosity between shifts of all voxels by −1 and by +1 standard deviation.
+The mean of samples of a calibrated diffusion model has an interval without standard
+deviations, from the porosities of the samples.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def factor(totals: SweepTotals) -> float | None:
 
 
 def spread(totals: SweepTotals) -> float | None:
-    """Return half the difference in porosity between shifts by −1 and +1 deviation."""
+    """Return half the difference in porosity between shifts by −1 and +1 deviation.
+
+    With samples, the standard deviation of their porosities is returned.
+    """
     return None if totals.interval is None else totals.interval.spread
 
 
@@ -79,7 +84,17 @@ def _reach(figures: Values) -> str:
 
 
 def _help(compared: Sequence[Values]) -> str:
-    if _has_interval(compared):
+    has_samples = [
+        f["porosity_interval_factor"] is None
+        for f in compared
+        if f["porosity_interval"] is not None
+    ]
+    if has_samples and all(has_samples):
+        return (
+            "Quantiles of the porosities of the samples, moved apart by the porosity "
+            "that was calibrated for the model."
+        )
+    if has_samples:
         return (
             "Porosity when the grey values of all voxels are shifted together by the "
             "number of standard deviations calibrated for the model."

@@ -60,6 +60,7 @@ from napari_geosr.operations.measure.remarks import (
     sampled_porosity,
     verdict_before_restoration,
 )
+from napari_geosr.operations.measure.sampled import with_sample_interval
 from napari_geosr.operations.measure.workers import (
     deviation_for_workers,
     for_workers,
@@ -230,24 +231,22 @@ def _measure_steps(
         pool=pool,
         should_stop=should_stop,
     )
-    if mask is None and (lost := lost_voxels(volume, report)):
-        remarks.append(lost)
-        yield WarningIssued(message=lost)
+    lost = around = ""
     if mask is None:
+        lost = lost_voxels(volume, report)
         around = yield from background_steps(volume, config, report, should_stop)
-        if around:
-            remarks.append(around)
-            yield WarningIssued(message=around)
-    if kept := kept_hot_voxels(volume, report):
-        remarks.append(kept)
-        yield WarningIssued(message=kept)
-    for sentence in (generated(volume), sampled_porosity(volume, report)):
+    report = with_sample_interval(volume, report)
+    for sentence in (
+        lost,
+        around,
+        kept_hot_voxels(volume, report),
+        generated(volume),
+        *sampled_porosity(volume, report),
+        verdict_before_restoration(volume, report),
+    ):
         if sentence:
             remarks.append(sentence)
             yield WarningIssued(message=sentence)
-    if before := verdict_before_restoration(volume, report):
-        remarks.append(before)
-        yield WarningIssued(message=before)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
     if generated(volume) and "generated" not in report.name.lower():

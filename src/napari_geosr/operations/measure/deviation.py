@@ -96,6 +96,14 @@ def align_deviation(
             "--interval-factor."
         )
         return Deviation(deviation.data), remarks
+    remarks += differences_from_calibration(volume)
+    return Deviation(deviation.data, known["factor"], known["nominal"]), remarks
+
+
+def differences_from_calibration(volume: Volume) -> list[str]:
+    """Return remarks on a restoration that was made unlike those of the calibration."""
+    record, remarks = uncertainty_record(volume.provenance), []
+    known = record.get("calibration") or {}
     n = len(record.get("members") or ())
     if n != known.get("members"):
         remarks.append(
@@ -111,7 +119,7 @@ def align_deviation(
             f"samples for {volume.title} have {steps}: the interval may contain the "
             "true porosity less often than stated."
         )
-    return Deviation(deviation.data, known["factor"], known["nominal"]), remarks
+    return remarks
 
 
 def refuse_factor_alone(config: PorosityConfig) -> None:

@@ -16,12 +16,17 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig as MeasureConfig
 from napari_geosr.measure.number_text import (
     number_text,
+    percent_range_text,
     percent_text,
     rough_percent,
 )
 from napari_geosr.measure.remarks import hides_phases
 from napari_geosr.operations.measure.automatic_sample import automatic_fit_steps
-from napari_geosr.operations.measure.sampled import sampled_porosities
+from napari_geosr.operations.measure.deviation import differences_from_calibration
+from napari_geosr.operations.measure.sampled import (
+    SampledPorosity,
+    sampled_porosities,
+)
 from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
 
 if TYPE_CHECKING:
@@ -184,20 +189,31 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
     )
 
 
-def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
+def sampled_porosity(volume: Volume, report: PorosityReport) -> list[str]:
     """Describe how the porosity varies among the random samples of a restoration."""
     found = sampled_porosities(volume, report)
     if found is None:
-        return ""
+        return []
     shares = found.porosities
     mean, spread = np.mean(shares), np.std(shares, ddof=1)
-    return (
+    sentence = (
         f"In {len(shares)} samples that agree with the scan, the porosity of the whole "
         f"volume at this threshold ranges from {percent_text(min(shares))} to "
         f"{percent_text(max(shares))} (mean {percent_text(float(mean))}, standard "
-        f"deviation {percent_text(float(spread))}). This range is not a calibrated "
-        "interval."
+        f"deviation {percent_text(float(spread))}). {_meaning(found)}"
     )
+    interval = report.interval
+    if interval is None or interval.porosity is None or interval.factor is not None:
+        return [sentence]
+    return [sentence, *differences_from_calibration(volume)]
+
+
+def _meaning(found: SampledPorosity) -> str:
+    """State what the range of the samples' porosities is."""
+    if found.interval is None or found.interval.porosity is None:
+        return "This range is not a calibrated interval."
+    ends = percent_range_text(found.interval.porosity)
+    return f"The calibrated interval is {ends}."
 
 
 def generated(volume: Volume) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.interval import PorosityInterval, sample_quantiles
 from napari_geosr.measure.number_text import percent_range_text
 from napari_geosr.operations.measure.deviation import is_deviation, uncertainty_record
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.interval import PorosityInterval
     from napari_geosr.measure.reports.report import PorosityReport
 
 
@@ -55,6 +55,40 @@ class SampledPorosity:
                 "deviations."
             )
         return f"{spread}, not a calibrated interval."
+
+
+def with_sample_interval(volume: Volume, report: PorosityReport) -> PorosityReport:
+    """Add the calibrated interval of the samples' porosities to a report, if known.
+
+    A report with an interval from standard deviations, or of a part of the volume, is
+    returned unchanged.
+
+    Parameters
+    ----------
+    volume : Volume
+        The measured volume.
+    report : PorosityReport
+        Result for this volume.
+    """
+    found = sampled_porosities(volume, report)
+    if report.interval is not None or found is None or found.mean_image is None:
+        return report
+    known = uncertainty_record(volume.provenance).get("calibration") or {}
+    shift, nominal = known.get("quantile_shift"), known.get("nominal")
+    if shift is None or nominal is None:
+        return report
+    ends = sample_quantiles(found.porosities, nominal, shift)
+    spread = float(np.std(found.porosities, ddof=1))
+    figures = {
+        "porosity_interval": list(ends),
+        "porosity_interval_nominal": nominal,
+        "porosity_spread": spread,
+    }
+    return replace(
+        report,
+        interval=PorosityInterval(spread, ends, None, None, nominal),
+        figures={**report.figures, **figures},
+    )
 
 
 def sampled_porosities(

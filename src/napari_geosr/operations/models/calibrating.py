@@ -27,7 +27,12 @@ from napari_geosr.inference.members import is_generative
 from napari_geosr.io.unfinished_files.atomic import write_text
 from napari_geosr.learning.config import Files
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.interval import conformal_factor, needed_factor
+from napari_geosr.measure.interval import (
+    conformal_factor,
+    conformal_quantile,
+    needed_factor,
+    needed_shift,
+)
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
@@ -114,10 +119,14 @@ class _NeededWidth:
         with the sign of the error.
     members : int
         Number of copies or samples from which the deviations were computed.
+    shift : float or None
+        Porosity by which the quantiles of the samples' porosities must be moved
+        outwards; None without samples.
     """
 
     needed: float
     members: int
+    shift: float | None = None
 
 
 def calibrate_steps(
@@ -130,7 +139,9 @@ def calibrate_steps(
 
     The porosities of each target and of the restored source are measured with Otsu's
     threshold. The factor is the conformal quantile of the numbers of standard
-    deviations at which the intervals reach the porosities of the targets.
+    deviations at which the intervals reach the porosities of the targets. With samples
+    of a diffusion model, the shift of the quantiles of their porosities is found in the
+    same way.
 
     Parameters
     ----------
@@ -182,10 +193,19 @@ def calibrate_steps(
         sampling_steps=config.sampling_steps
         if is_generative(config.uncertainty)
         else None,
+        quantile_shift=_quantile_shift(found, config.nominal),
     )
     card = model.card.model_copy(update={"uncertainty": calibration})
     write_text(model.path / CARD_FILE, card.to_yaml(), overwrite=True)
     return calibration
+
+
+def _quantile_shift(found: list[_NeededWidth], nominal: float) -> float | None:
+    """Return the shift of the quantiles; None unless all scans have samples."""
+    shifts = [one.shift for one in found if one.shift is not None]
+    if len(shifts) < len(found):
+        return None
+    return float(f"{conformal_quantile(shifts, nominal):.4g}")
 
 
 def _check_model(model: Model) -> None:
@@ -282,4 +302,8 @@ def _outcome_steps(
         true.porosity,
     )
     record = uncertainty_record(made.volume.provenance)
-    return _NeededWidth(needed, len(record["members"]))
+    samples = made.volume.provenance[-1].get("porosity_samples") or {}
+    shift = None
+    if each := samples.get("porosity"):
+        shift = needed_shift(each, config.nominal, true.porosity)
+    return _NeededWidth(needed, len(record["members"]), shift)
