@@ -19,7 +19,7 @@ SAID = "The noise is high."
 
 @pytest.fixture
 def volumes(monkeypatch):
-    monkeypatch.setattr(measure, "sampled_porosity", lambda *_: SAID)
+    monkeypatch.setattr(measure, "sampled_porosity", lambda *_: [SAID])
     data = np.full((8, 20, 20), 200, np.uint8)
     data[2:6, 5:9, 5:9] = 50
     return {n: Volume(data, "ZYX", (1,) * 3, "µm", name=n) for n in ("noise", "b")}

@@ -194,10 +194,17 @@ def sample_texts(report: MethodsSource) -> list[str]:
         )
     if figures.get("porosity_spread") is not None:
         found.append(
-            "The porosity interval was calculated from the standard deviations or the "
-            "samples of the restoration, which are not part of this text."
+            f"The porosity interval was calculated from the {_interval_basis(figures)} "
+            "of the restoration, which are not part of this text."
         )
     return found
+
+
+def _interval_basis(figures: AnyMapping) -> str:
+    """Name what a porosity interval was calculated from."""
+    has_interval = figures.get("porosity_interval") is not None
+    is_of_samples = has_interval and figures.get("porosity_interval_factor") is None
+    return "samples" if is_of_samples else "standard deviations"
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
