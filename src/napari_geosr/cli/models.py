@@ -244,10 +244,11 @@ def calibrate_models(
         f"porosity with a probability of at least {found.nominal:.0%}"
     )
     if found.quantile_shift is not None:
+        way = "inwards" if found.quantile_shift < 0 else "outwards"
         print(
-            "Without the file of standard deviations, the interval extends from "
-            f"{100 * found.quantile_shift:.3g} percentage points below the lower "
-            "quantile of the samples' porosities to as many above the upper one."
+            "Without the file of standard deviations, the interval lies between the "
+            "quantiles of the samples' porosities, each moved "
+            f"{100 * abs(found.quantile_shift):.3g} percentage points {way}"
         )
     suggest_next(
         f"restore scan.tif -m {quoted(str(name))} --uncertainty {found.kind} "
