@@ -75,7 +75,7 @@ def table(results: Mapping[str, Sequence[float]]) -> str:
     The learning rate of each method is the best one of those tried on the images for
     choosing it.
     """
-    tried: dict[tuple[str, str | None], float] = {}
+    tried: dict[tuple[str, str | None], list[float]] = {}
     cells: dict[tuple[str, str | None, int], list[float]] = {}
     for name, values in results.items():
         found = _KEY.fullmatch(name)
@@ -86,7 +86,7 @@ def table(results: Mapping[str, Sequence[float]]) -> str:
             each = cells.setdefault((method, rate, count), [])
             each.append(float(np.mean(values)))
         elif int(found["draw"]) == SEARCH_DRAW:
-            tried[method, rate] = float(np.mean(values))
+            tried.setdefault((method, rate), []).append(float(np.mean(values)))
     counts = sorted({count for _, _, count in cells})
     most = max(map(len, cells.values()), default=0)
     heads = (f"{n} labelled image{'s' if n > 1 else ''}" for n in counts)
@@ -95,7 +95,11 @@ def table(results: Mapping[str, Sequence[float]]) -> str:
         "|---" * (len(counts) + 1) + "|",
     ]
     for method, title in METHODS.items():
-        own = {rate: score for (other, rate), score in tried.items() if other == method}
+        own = {
+            rate: float(np.mean(scores))
+            for (other, rate), scores in tried.items()
+            if other == method
+        }
         if not own:
             continue
         best = max(own, key=lambda rate: own[rate])

@@ -5,7 +5,7 @@ are trained on 600 simulated dental radiographs without labels; 1, 2 or 5 of 40 
 are labelled for ``ptdr``. For comparison, the same network and ``msdnet`` are trained
 from scratch, and random forests use filters, or filters and features of ``ddpm`` as in
 the Segment dock. The learning rate of each method is chosen from the same three values,
-on 20 further radiographs and with a labelled image that is not used otherwise. Prints
+on 20 further radiographs and with labelled images drawn only for this purpose. Prints
 the mean intersection over union of six tissues in 60 others. Results are stored in
 ``--folder``, and an interrupted run is resumed. ``table`` makes a table of the results
 in one or several folders.
@@ -177,6 +177,8 @@ SETS = {"unlabelled": (600, 0), "pool": (40, 1), TESTED: (60, 2), CHOSEN: (20, 3
 #: Learning rates to try: from scratch, for all layers; after pre-training, for the new
 #: last layer (the rate of the other layers is a hundredth).
 RATES = (1e-3, 3e-3, 1e-2)
+#: Numbers of labelled images with which the learning rate is chosen.
+SEARCH = (1, 2, 5)
 #: Noise of the denoising autoencoder, in standard deviations of the grey values.
 DENOISER_NOISE = 0.5
 
@@ -327,7 +329,9 @@ def on_radiographs(options: argparse.Namespace) -> None:
     rates: dict[str, float | None] = {}
     for method in options.methods.split(";"):
         found = {
-            rate: run.overlap(method, 1, SEARCH_DRAW, rate, CHOSEN)
+            rate: np.mean(
+                [run.overlap(method, n, SEARCH_DRAW, rate, CHOSEN) for n in SEARCH]
+            )
             for rate in tried_rates(method)
         }
         rates[method] = max(found, key=lambda rate: found[rate])

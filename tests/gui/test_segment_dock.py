@@ -222,7 +222,7 @@ def test_fine_tuning_fills_the_train_dock(viewer, dock, scan, phases, qtbot):
     train.settings.adopt({"from_model": "prior", "learning_rate": 0.5})
     dock.tune_button.click()
     qtbot.waitUntil(lambda: not train.settings.values()["from_model"], timeout=60_000)
-    assert train.settings.values()["learning_rate"] == pytest.approx(3e-5)
+    assert train.settings.values()["learning_rate"] == pytest.approx(1e-4)
     source, target = plan.data["source"][0], plan.data["target"][0]
     np.testing.assert_array_equal(np.asarray(source.data), scan.data)
     np.testing.assert_array_equal(np.asarray(target.data), strokes.data)

@@ -116,7 +116,7 @@ class Config(TrainingConfig):
         description="Number of training steps (updates of the weights).",
     )
     learning_rate: float = Field(
-        3e-5,
+        1e-4,
         gt=0,
         le=1,
         title="Learning rate",

@@ -367,7 +367,7 @@ class LabelsStudyConfig(Config):
         "length of a slice.",
     )
     learning_rate: float = Field(
-        3e-5,
+        1e-4,
         gt=0,
         le=1,
         title="Learning rate",
