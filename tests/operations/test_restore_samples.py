@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.errors import ConfigError, DeviceMemoryError, ModelError
 from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
@@ -196,6 +197,14 @@ def test_the_memory_budget_decides_on_windows(
         assert any("times as long" in text for text in warnings) is in_windows
     results = [one.volume.data for one in made.values()]
     np.testing.assert_allclose(*results, atol=1e-2)
+
+
+def test_too_little_memory_is_refused(prior: str) -> None:
+    config = settings(prior, memory="49MB")
+    with pytest.raises(DeviceMemoryError, match=r"Drawing a sample needs .* MB") as err:
+        run_to_end(restore_steps(scan((1, 200, 200)), config))
+    enough = settings(prior, memory=f"{math.ceil(err.value.enough / 1e6)}MB")
+    assert run_to_end(restore_steps(scan((1, 200, 200)), enough)).complete
 
 
 def test_a_killed_run_is_resumed_to_the_same_result(

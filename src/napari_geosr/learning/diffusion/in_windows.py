@@ -133,21 +133,34 @@ def duration(network: nn.Module, shape: Sequence[int], at_once: int) -> float:
     return _PASSES * computed / math.prod(shape)
 
 
+def fewest_voxels(network: nn.Module, shape: Sequence[int]) -> int:
+    """Return the number of voxels of the smallest window, with its surroundings."""
+    net: Any = network
+    margin = _margin(net.reach, net.grid)
+    return math.prod(min(n, max(margin, net.grid) + 2 * margin) for n in shape)
+
+
+def _margin(reach: int, grid: int) -> int:
+    """Return the surroundings of a window on each side, a multiple of the grid."""
+    return -(-reach // grid) * grid
+
+
 def windows(
     shape: Sequence[int], at_once: int, reach: int, grid: int
 ) -> Iterator[ImageWindow]:
     """Cut an image into windows of at most `at_once` voxels, with their surroundings.
 
-    Windows have more voxels if they would otherwise consist of surroundings only.
+    Windows have more voxels if they would otherwise consist mainly of surroundings: at
+    least `fewest_voxels`.
     """
-    margin = -(-reach // grid) * grid
+    margin = _margin(reach, grid)
     edges = list(shape)
     order = sorted(range(len(shape)), key=lambda axis: shape[axis])
     room = float(at_once)
     for i, axis in enumerate(order):  # the shortest axes are the last to be cut
         length = int(room ** (1 / (len(order) - i)))
         if length < shape[axis]:
-            edges[axis] = max(length - 2 * margin, margin // 2, grid) // grid * grid
+            edges[axis] = max(length - 2 * margin, margin, grid) // grid * grid
         room /= min(edges[axis] + 2 * margin, shape[axis])
     axes = [
         [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.config import format_available, format_enough, parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import Step
@@ -20,6 +20,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.memory import measure_cost, network_spec
 from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
+from napari_geosr.learning.diffusion import in_windows
 from napari_geosr.operations.restore.config import RestoreConfig
 
 if TYPE_CHECKING:
@@ -59,14 +60,29 @@ def sample_voxels(
     network : SampledNetwork
     volume : Volume
         The scan; a sample of it, or of one of its slices, is held in memory as a whole.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the memory is too small even for the smallest window.
     """
     spec = network.spec
-    n_axes = len(spec.axes)
-    sample = math.prod(volume.shape[-n_axes:]) * math.prod(spec.upscale_factor)
-    left = run_budget(config, device) - _SAMPLE_BYTES * sample
-    own_factors = network_spec(network.network).upscale_factor
-    voxels = measure_cost(network.network, device).max_voxels(max(left, 0))
-    return voxels * math.prod(own_factors)
+    sizes = volume.shape[-len(spec.axes) :]
+    shape = [n * factor for n, factor in zip(sizes, spec.upscale_factor, strict=True)]
+    own = math.prod(network_spec(network.network).upscale_factor)
+    held, budget = _SAMPLE_BYTES * math.prod(shape), run_budget(config, device)
+    cost = measure_cost(network.network, device)
+    voxels = cost.max_voxels(max(budget - held, 0)) * own
+    fewest = in_windows.fewest_voxels(network.network, shape)
+    if voxels < fewest:
+        enough = cost.peak(math.ceil(fewest / own)) + held
+        raise DeviceMemoryError(
+            f"Drawing a sample needs {format_enough(enough)} of memory, but the budget "
+            f"is {format_available(budget)}. Increase the Memory setting (--memory), "
+            "close other programs, or crop the scan.",
+            enough=enough,
+        )
+    return voxels
 
 
 def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:

@@ -65,8 +65,6 @@ _CORRELATED = 0.15
 _AT_ONCE = 1 << 22
 #: Duration of a run in windows, compared with one without, from which it is stated.
 _LONG = 1.5
-#: Number of voxels below which smaller windows would hardly need less memory.
-_FEWEST_VOXELS = 20_000
 #: Number of thresholds at which the porosity of the samples is recorded.
 _LEVELS = 65
 
@@ -136,9 +134,8 @@ class PosteriorRun(VolumeRun):
                 "noise may be mistaken for structure."
             )
         sampler: Any = self.network.sampler
-        shape = _fine_shape(self.prepared)[-len(self.network.spec.axes) :]
         times = diffusion.in_windows.duration(
-            self.network.network, shape, sampler.at_once
+            self.network.network, self._sample_shape(), sampler.at_once
         )
         if times > _LONG:
             yield (
@@ -260,18 +257,25 @@ class PosteriorRun(VolumeRun):
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if sampler.at_once < _FEWEST_VOXELS:
+                fewest = self._fewest_voxels()
+                if sampler.at_once <= fewest:
                     raise DeviceMemoryError(
                         "A sample of the diffusion model does not fit into the memory "
                         f"of {self.prepared.device}. Crop the scan."
                     ) from error
-                sampler.at_once = min(sampler.at_once, self._sample_size()) // 2
+                half = min(sampler.at_once, math.prod(self._sample_shape())) // 2
+                sampler.at_once = max(half, fewest)
             else:
                 return drawn
 
-    def _sample_size(self) -> int:
-        """Return the number of voxels drawn in one pass."""
-        return math.prod(_fine_shape(self.prepared)[-len(self.network.spec.axes) :])
+    def _sample_shape(self) -> tuple[int, ...]:
+        """Return the shape of what is drawn in one pass: a slice or the volume."""
+        return _fine_shape(self.prepared)[-len(self.network.spec.axes) :]
+
+    def _fewest_voxels(self) -> int:
+        """Return the number of voxels of the smallest possible window."""
+        shape = self._sample_shape()
+        return diffusion.in_windows.fewest_voxels(self.network.network, shape)
 
     def _pieces(self) -> Iterator[tuple[int, ...]]:
         """Yield the index of each part drawn in one pass: a slice or the volume."""
