@@ -23,6 +23,7 @@ from napari_geosr.learning.diffusion.posterior import PosteriorSampler
 from napari_geosr.networks.diffusion_unet import DiffusionUNet
 from napari_geosr.operations.restore import posterior
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.plan import outline_steps, plan_steps
 from napari_geosr.operations.restore.posterior import SampleStore
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
@@ -197,6 +198,18 @@ def test_the_memory_budget_decides_on_windows(
         assert any("times as long" in text for text in warnings) is in_windows
     results = [one.volume.data for one in made.values()]
     np.testing.assert_allclose(*results, atol=1e-2)
+
+
+def test_a_run_in_windows_can_be_planned(prior: str) -> None:
+    """The estimated time is that of the whole slice, times the cost of windows."""
+    volume, plans = scan((2, 200, 200)), {}
+    for memory in ("2GB", "60MB"):
+        config = settings(prior, memory=memory)
+        plans[memory] = run_to_end(plan_steps(volume, config))
+    assert plans["60MB"].seconds > 2 * plans["2GB"].seconds
+    run_to_end(outline_steps(volume, settings(prior, memory="60MB")))
+    with pytest.raises(DeviceMemoryError, match="Drawing a sample needs"):
+        run_to_end(outline_steps(volume, settings(prior, memory="49MB")))
 
 
 def test_too_little_memory_is_refused(prior: str) -> None:

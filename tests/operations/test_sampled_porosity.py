@@ -53,8 +53,9 @@ def test_porosities_at_the_threshold(
     assert found.mean_image == report.porosity
     assert found.caption == "Spread of 2 samples, not a calibrated interval."
     (remark,) = [w for w in report.warnings if "samples that agree" in w]
-    low, high = (f"{100 * end:.1f} %" for end in sorted(porosities))
-    assert f"from {low} to {high}" in remark
+    low, high = (f"{100 * end:.0f}" for end in sorted(porosities))
+    assert f"is {low} to {high} % (mean" in remark
+    assert "standard deviation 14 percentage points" in remark
     assert "not a calibrated interval" in remark
 
 
@@ -101,7 +102,7 @@ def test_calibrated_quantiles_are_the_interval() -> None:
     assert report.figures["porosity_interval_factor"] is None
     assert report.figures["pores_per_mm3_interval"] is None
     (remark,) = [w for w in report.warnings if "samples that agree" in w]
-    assert "The calibrated interval is 16 to 44 %." in remark
+    assert "The calibrated interval, from these samples, is 16 to 44 %." in remark
     assert not any("less often" in w for w in report.warnings)
     found = sampled_porosities(volume, report)
     assert found is not None

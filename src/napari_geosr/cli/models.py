@@ -187,8 +187,8 @@ def _ranking_table(ranking: Ranking) -> Any:
     over = "" if ranking.gain_over == "scan" else " over cubic"
     table = Table(
         Column("", no_wrap=True),
-        Column("model", no_wrap=True),
-        Column(f"expected gain{over}", no_wrap=True),
+        Column("model", overflow="fold"),
+        Column(f"expected gain{over}", overflow="fold"),
         Column("expected error", no_wrap=True),
         Column("" if over else "fitted setting", no_wrap=True),
         box=None,
@@ -241,14 +241,15 @@ def calibrate_models(
     print(
         f"Calibrated {name} on {found.scans} scans: the interval extends over "
         f"{found.factor:g} standard deviations on either side and contains the "
-        f"porosity with a probability of at least {found.nominal:.0%}"
+        f"porosity with a probability of at least "
+        f"{100 * found.nominal:g} %."
     )
     if found.quantile_shift is not None:
         way = "inwards" if found.quantile_shift < 0 else "outwards"
         print(
             "Without the file of standard deviations, the interval lies between the "
             "quantiles of the samples' porosities, each moved "
-            f"{100 * abs(found.quantile_shift):.3g} percentage points {way}"
+            f"{100 * abs(found.quantile_shift):.3g} percentage points {way}."
         )
     suggest_next(
         f"restore scan.tif -m {quoted(str(name))} --uncertainty {found.kind} "

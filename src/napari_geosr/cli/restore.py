@@ -104,7 +104,7 @@ def restore(
             negative="",
             help="Stop with exit code 2, and write nothing, if the model is expected "
             "to make this scan worse, or if the scan's planes may be frames of a time "
-            "series.",
+            "series. Uncertain numbers of pores do not stop the run.",
         ),
     ] = False,
     workers: Annotated[

@@ -237,8 +237,9 @@ def _coverage(interval: PorosityInterval) -> str:
     if interval.nominal is None:
         return ""
     return (
-        " At this width, the interval contained the true porosity of "
-        f"{100 * interval.nominal:g} % of scans like those used for calibration."
+        " At this width, the interval contains the true porosity of at least "
+        f"{100 * interval.nominal:g} % of scans like those used for calibration, on "
+        "average."
     )
 
 

@@ -198,9 +198,10 @@ def sampled_porosity(volume: Volume, report: PorosityReport) -> list[str]:
     mean, spread = np.mean(shares), np.std(shares, ddof=1)
     sentence = (
         f"In {len(shares)} samples that agree with the scan, the porosity of the whole "
-        f"volume at this threshold ranges from {percent_text(min(shares))} to "
-        f"{percent_text(max(shares))} (mean {percent_text(float(mean))}, standard "
-        f"deviation {percent_text(float(spread))}). {_meaning(found)}"
+        "volume at this threshold is "
+        f"{percent_range_text((min(shares), max(shares)))} (mean "
+        f"{percent_text(float(mean))}, standard deviation {100 * float(spread):.2g} "
+        f"percentage points). {_meaning(found)}"
     )
     interval = report.interval
     if interval is None or interval.porosity is None or interval.factor is not None:
@@ -213,7 +214,9 @@ def _meaning(found: SampledPorosity) -> str:
     if found.interval is None or found.interval.porosity is None:
         return "This range is not a calibrated interval."
     ends = percent_range_text(found.interval.porosity)
-    return f"The calibrated interval is {ends}."
+    if found.interval.factor is not None:
+        return f"The calibrated interval, from the standard deviations, is {ends}."
+    return f"The calibrated interval, from these samples, is {ends}."
 
 
 def generated(volume: Volume) -> str:
@@ -245,6 +248,12 @@ def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
         for limit in verdict.get("limits", ())
         if limit["voxels"] >= report.min_voxels
     ]
+    limits = [limit["voxels"] for limit in verdict.get("limits", ())]
+    if limits and max(limits) >= report.min_voxels and "voxels" in report.table:
+        sizes = np.asarray(report.table["voxels"])
+        n_small = int((sizes <= max(limits)).sum())
+        if n_small:
+            found.append(f"{n_small:,} of the {len(sizes):,} pores are that small.")
     words = " ".join(found)
     return (
         f"Verdict before the restoration of {volume.name!r}: {words}" if words else ""

@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, WholeVolumeMemoryError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import seconds_per_voxel, threads_used
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import IntensityStatistics
-from napari_geosr.inference.runner import choose_output, estimate
+from napari_geosr.inference.members import is_generative
+from napari_geosr.inference.runner import Estimate, choose_output, estimate
 from napari_geosr.io.lazy import read_unit
+from napari_geosr.learning.diffusion import in_windows
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.memory import sample_voxels
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
     make_network,
@@ -161,7 +165,9 @@ def outline_steps(
     found = volume, config, model, network, _ANY_STATISTICS, device, any_likeness
     prepared = PreparedRestoration(*found, others)
     yield StageStarted(message="Estimating time and memory")
-    if workers is None:  # raises the same errors as the run would
+    if is_generative(config.uncertainty):
+        sample_voxels(network, volume, config, device)
+    elif workers is None:  # raises the same errors as the run would
         choose_output(
             network.to(device),
             volume.data,
@@ -171,6 +177,35 @@ def outline_steps(
             device=device,
         )
     return _planned(prepared, workers, 0.0)
+
+
+def _estimated(prepared: PreparedRestoration) -> Estimate:
+    """Estimate a run of one process; samples are drawn in windows if necessary."""
+    volume, config = prepared.volume, prepared.config
+
+    def with_budget(budget: int) -> Estimate:
+        return estimate(
+            prepared.network,
+            volume.shape,
+            budget=budget,
+            device=prepared.device,
+            threads=config.threads,
+            itemsize=volume.dtype.itemsize,
+            unit=read_unit(volume.data),
+        )
+
+    try:
+        return with_budget(prepared.budget)
+    except WholeVolumeMemoryError as error:
+        if not is_generative(config.uncertainty) or error.enough is None:
+            raise
+        whole = with_budget(math.ceil(error.enough))
+    network: Any = prepared.network
+    axes = len(network.spec.axes)
+    sizes = zip(volume.shape[-axes:], prepared.factors[-axes:], strict=True)
+    at_once = sample_voxels(network, volume, config, prepared.device)
+    times = in_windows.duration(network.network, [n * s for n, s in sizes], at_once)
+    return replace(whole, seconds=whole.seconds * times, peak_bytes=prepared.budget)
 
 
 def _planned(
@@ -184,15 +219,7 @@ def _planned(
         storage *= 1 + 4 / itemsize
         written += written // itemsize * 4
     if workers is None:
-        one = estimate(
-            prepared.network,
-            volume.shape,
-            budget=prepared.budget,
-            device=prepared.device,
-            threads=config.threads,
-            itemsize=volume.dtype.itemsize,
-            unit=read_unit(volume.data),
-        )
+        one = _estimated(prepared)
         tile = one.tile[3 - volume.ndim :]
         return RestorePlan(
             1,

@@ -133,6 +133,12 @@ class PosteriorRun(VolumeRun):
                 "samples assume independent noise: they differ too little, and "
                 "noise may be mistaken for structure."
             )
+        if len(list(self._pieces())) > 1:
+            yield (
+                "The model is 2D, so the slices of a sample are independent of each "
+                "other: the porosity of the volume varies too little between samples. "
+                "For the porosity of a volume, use a 3D model."
+            )
         sampler: Any = self.network.sampler
         times = diffusion.in_windows.duration(
             self.network.network, self._sample_shape(), sampler.at_once
@@ -140,8 +146,8 @@ class PosteriorRun(VolumeRun):
         if times > _LONG:
             yield (
                 "A sample does not fit into the memory of this run, so it is drawn in "
-                f"windows, which takes about {times:.0f} times as long. To avoid this, "
-                "crop the scan or allow more memory (--memory)."
+                f"windows, which takes at least {times:.0f} times as long. To avoid "
+                "this, crop the scan or allow more memory (--memory)."
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
