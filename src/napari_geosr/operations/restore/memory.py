@@ -20,7 +20,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.memory import measure_cost, network_spec
 from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
-from napari_geosr.learning.diffusion import in_windows
+from napari_geosr.learning import diffusion
 from napari_geosr.operations.restore.config import RestoreConfig
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def sample_voxels(
     held, budget = _SAMPLE_BYTES * math.prod(shape), run_budget(config, device)
     cost = measure_cost(network.network, device)
     voxels = cost.max_voxels(max(budget - held, 0)) * own
-    fewest = in_windows.fewest_voxels(network.network, shape)
+    fewest = diffusion.in_windows.fewest_voxels(network.network, shape)
     if voxels < fewest:
         enough = cost.peak(math.ceil(fewest / own)) + held
         raise DeviceMemoryError(

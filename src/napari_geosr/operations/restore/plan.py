@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, WholeVolumeMemoryError
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import seconds_per_voxel, threads_used
@@ -22,7 +23,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.members import is_generative
 from napari_geosr.inference.runner import Estimate, choose_output, estimate
 from napari_geosr.io.lazy import read_unit
-from napari_geosr.learning.diffusion import in_windows
+from napari_geosr.learning import diffusion
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -30,6 +31,7 @@ from napari_geosr.operations.restore.memory import sample_voxels
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
     make_network,
+    make_sampler,
     prepare_steps,
 )
 from napari_geosr.operations.restore.ranking.config import AUTO
@@ -38,6 +40,9 @@ from napari_geosr.operations.restore.series.plan import is_series
 from napari_geosr.operations.restore.shards.run import ShardedRun
 from napari_geosr.operations.restore.verdict.duration import verdict_seconds
 
+#: Noise for which the time of samples is estimated if the noise of the scan is unknown,
+#: in standard deviations of the training data.
+_ANY_NOISE = 0.5
 #: Edge lengths, in voxels, of the volumes that are written to measure the writing
 #: speed.
 _SAMPLE_EDGES = (96, 256)
@@ -166,7 +171,9 @@ def outline_steps(
     prepared = PreparedRestoration(*found, others)
     yield StageStarted(message="Estimating time and memory")
     if is_generative(config.uncertainty):
-        sample_voxels(network, volume, config, device)
+        at_once = sample_voxels(network, volume, config, device)
+        network.set_noise(Noise(_ANY_NOISE, 1.0))
+        network.sampler = make_sampler(network, config, _ANY_STATISTICS, model, at_once)
     elif workers is None:  # raises the same errors as the run would
         choose_output(
             network.to(device),
@@ -204,7 +211,9 @@ def _estimated(prepared: PreparedRestoration) -> Estimate:
     axes = len(network.spec.axes)
     sizes = zip(volume.shape[-axes:], prepared.factors[-axes:], strict=True)
     at_once = sample_voxels(network, volume, config, prepared.device)
-    times = in_windows.duration(network.network, [n * s for n, s in sizes], at_once)
+    times = diffusion.in_windows.duration(
+        network.network, [n * s for n, s in sizes], at_once
+    )
     return replace(whole, seconds=whole.seconds * times, peak_bytes=prepared.budget)
 
 

@@ -31,6 +31,7 @@ from napari_geosr.inference.intensity import (
 from napari_geosr.learning import diffusion
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models.distribution import (
+    TrainingLikeness,
     check_grey_scale,
     compare_with_training,
     draw_sample,
@@ -66,7 +67,6 @@ from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.models.distribution import TrainingLikeness
     from napari_geosr.operations.restore.ranking import Ranking
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
@@ -272,7 +272,7 @@ def prepare_steps(
     likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
         at_once = sample_voxels(network, volume, config, device)
-        network.sampler = _sampler(network, config, statistics, model, at_once)
+        network.sampler = make_sampler(network, config, statistics, model, at_once)
     elif config.strength != 1:
         check_strength((model, *others))
     found = volume, config, model, network, statistics, device, likeness, others
@@ -428,7 +428,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     return replace(prepared, network=network, noise=noise)
 
 
-def _sampler(
+def make_sampler(
     network: Any,
     config: RestoreConfig,
     statistics: IntensityStatistics,

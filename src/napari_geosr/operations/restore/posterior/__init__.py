@@ -122,7 +122,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """Yield sentences on unusual voxels and, if present, on correlated noise."""
+        """Yield sentences on unusual voxels, and on limits of the samples."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
