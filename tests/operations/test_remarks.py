@@ -131,6 +131,22 @@ def test_the_verdict_before_a_restoration_is_repeated(mask, tmp_path, capsys, le
     assert any("Verdict before" in w for w in larger) == (level != "ok")
 
 
+@pytest.mark.parametrize(
+    ("limit", "objects", "said"), [(33, "pores", 2), (70, "pores", 3), (33, "cells", 0)]
+)
+def test_pores_too_small_to_be_counted_are_counted(limit, objects, said):
+    data = np.full((8, 20, 20), 200, np.float32)
+    for edge, at in ((3, 1), (3, 6), (4, 12)):
+        data[1 : 1 + edge, at : at + edge, 1 : 1 + edge] = 50
+    sentence = f"Up to {limit} voxels, they cannot be counted."
+    verdict = RunVerdict("ok", "", limits=(CountLimit(objects, limit, sentence),))
+    record = {"operation": "restore", "verdict": verdict.to_json_dict()}
+    warnings = measure_porosity(volume(data, provenance=(record,))).warnings
+    (found,) = [w for w in warnings if sentence in w]
+    assert (f"Of the 3 measured pores, {said} are that small." in found) == (said > 0)
+    assert ("that small" in found) == (said > 0)
+
+
 def test_a_given_threshold_needs_no_contrast(mask):
     solid = volume(np.full_like(mask, 200))
     assert measure_porosity(solid, threshold=100.0).porosity == 0

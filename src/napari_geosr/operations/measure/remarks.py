@@ -248,16 +248,28 @@ def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
         for limit in verdict.get("limits", ())
         if limit["voxels"] >= report.min_voxels
     ]
-    limits = [limit["voxels"] for limit in verdict.get("limits", ())]
-    if limits and max(limits) >= report.min_voxels and "voxels" in report.table:
-        sizes = np.asarray(report.table["voxels"])
-        n_small = int((sizes <= max(limits)).sum())
-        if n_small:
-            found.append(f"{n_small:,} of the {len(sizes):,} pores are that small.")
+    found += _small_pores(verdict, report)
     words = " ".join(found)
     return (
         f"Verdict before the restoration of {volume.name!r}: {words}" if words else ""
     )
+
+
+def _small_pores(verdict: AnyMapping, report: PorosityReport) -> list[str]:
+    """State how many measured pores are too small to be counted, if any are."""
+    sizes = np.asarray(report.table.get("voxels", ()))
+    limit = max(
+        (
+            one["voxels"]
+            for one in verdict.get("limits", ())
+            if one["objects"] == "pores"
+        ),
+        default=0,
+    )
+    n_small = int((sizes <= limit).sum()) if report.phase == "dark" else 0
+    if not n_small:
+        return []
+    return [f"Of the {len(sizes):,} measured pores, {n_small:,} are that small."]
 
 
 def _n_hot(volume: Volume, entry: AnyMapping) -> int:
