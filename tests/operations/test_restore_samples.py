@@ -169,8 +169,11 @@ def test_a_sample_that_does_not_fit_is_drawn_in_windows(
         return output(self, x, *more)
 
     monkeypatch.setattr(DiffusionUNet, "output", with_little_memory)
-    made = run_to_end(restore_steps(whole, settings(prior)))
+    said: list[Any] = []
+    made = run_to_end(restore_steps(whole, settings(prior)), said.append)
     assert tried[0] == 170 * 190
+    warnings = [step.message for step in said if isinstance(step, WarningIssued)]
+    assert any("cpu ran out of memory" in text for text in warnings)
     np.testing.assert_allclose(made.volume.data, expected, atol=1e-2)
     monkeypatch.setattr(DiffusionUNet, "output", output)
 
@@ -210,6 +213,22 @@ def test_a_run_in_windows_can_be_planned(prior: str) -> None:
     run_to_end(outline_steps(volume, settings(prior, memory="60MB")))
     with pytest.raises(DeviceMemoryError, match="Drawing a sample needs"):
         run_to_end(outline_steps(volume, settings(prior, memory="49MB")))
+
+
+def test_windows_that_would_take_far_too_long_are_refused(
+    volume_prior: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_geosr.operations.restore.memory._LONGEST", 3)
+    config = settings(volume_prior, memory="170MB")
+    with pytest.raises(DeviceMemoryError, match="times as long as with"):
+        run_to_end(restore_steps(scan((80, 80, 80)), config))
+
+
+def test_a_run_in_windows_can_be_stopped_at_each_window(prior: str) -> None:
+    checked: list[int] = []
+    draw = sampler(prior, 0.5, at_once=60**2)
+    draw(rock((100, 100)) / 40 - 3, (0, 0), checked.append)
+    assert checked.count(0) > 20
 
 
 def test_too_little_memory_is_refused(prior: str) -> None:

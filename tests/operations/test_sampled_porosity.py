@@ -34,6 +34,9 @@ def mean_of_samples(**more: Any) -> Volume:
         "porosity_samples": {
             "levels": [0.0, 100.0, 150.0, 250.0],
             "below_level": [[0.0, 0.2, 0.2, 1.0], [0.0, 0.4, 0.4, 1.0]],
+            "threshold": 125.0,
+            "porosity": [0.2, 0.4],
+            "shape": list(SHAPE),
         },
     }
     return Volume(grey, "ZYX", name="mean", provenance=(record | more,))
@@ -124,6 +127,44 @@ def test_the_interval_applies_to_runs_like_those_of_the_calibration() -> None:
     assert part.interval is None
     old = geosr.measure_porosity(calibrated(quantile_shift=None), threshold=125)
     assert old.interval is None
+    other = geosr.measure_porosity(calibrated(), threshold=130)
+    assert other.interval is None  # it was calibrated at Otsu's threshold
+
+
+def test_a_part_of_the_restored_volume_has_no_interval() -> None:
+    volume = calibrated()
+    half = volume.replace(data=np.asarray(volume.data)[:4])
+    assert geosr.measure_porosity(half, threshold=125).interval is None
+    holes = np.array(volume.data)
+    holes[0] = np.nan
+    report = geosr.measure_porosity(volume.replace(data=holes), threshold=125)
+    assert report.interval is None
+
+
+def test_levels_that_are_too_far_apart_give_no_porosities() -> None:
+    """For example because of a few grains far brighter than everything else."""
+    samples = {"levels": [0.0, 1000.0, 5000.0], "below_level": [[0.0, 1.0, 1.0]] * 2}
+    volume = mean_of_samples(porosity_samples=samples)
+    report = geosr.measure_porosity(volume, threshold=125)
+    assert sampled_porosities(volume, report) is None
+    at = {"threshold": 125.0, "porosity": [0.2, 0.4]}
+    volume = mean_of_samples(porosity_samples=samples | at)
+    found = sampled_porosities(volume, report)
+    assert found is not None
+    assert found.porosities == (0.2, 0.4)
+
+
+def test_rounded_results_are_measured_between_two_grey_values() -> None:
+    levels = np.linspace(50, 100, 51).tolist()
+    below = [[(level - 50) / 50 for level in levels]] * 2
+    record = {"levels": levels, "below_level": below}
+    volume = mean_of_samples(porosity_samples=record)
+    whole = volume.replace(data=np.rint(np.asarray(volume.data)).astype(np.uint8))
+    for one, expected in ((volume, 0.6), (whole, 0.61)):
+        report = geosr.measure_porosity(one, threshold=80)
+        found = sampled_porosities(one, report)
+        assert found is not None
+        assert found.porosities == pytest.approx([expected] * 2)
 
 
 def test_standard_deviations_have_precedence() -> None:

@@ -407,6 +407,8 @@ class ModelCard(Config):
             del values["gives_samples"]
         if self.uncertainty is not None and self.uncertainty.sampling_steps is None:
             del values["uncertainty"]["sampling_steps"]
+        if self.uncertainty is not None and self.uncertainty.quantile_shift is None:
+            del values["uncertainty"]["quantile_shift"]
         for row in values["figures"]:
             if row["noise_error"] is None:
                 del row["noise_error"]

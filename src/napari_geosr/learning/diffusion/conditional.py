@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,8 @@ class ConditionalSampler:
             Integers that seed the random numbers, e.g. the seed and the indices of the
             sample and the slice.
         on_step : callable
-            Called with the number of each step before the step is taken; may raise.
+            Called with the number of each step before the step is taken, and before
+            each window; may raise.
 
         Returns
         -------
@@ -98,14 +100,16 @@ class ConditionalSampler:
         last = None
         for i, (time, earlier) in enumerate(itertools.pairwise([*self.times, -1])):
             on_step(i)
-            residual = self._expected(x, enlarged, time)
+            residual = self._expected(x, enlarged, time, partial(on_step, i))
             x = self.schedule.solver_step(x, residual, time, earlier, last)
             last = (residual, time)
         made = enlarged + self.network.scale * x
         sample: AnyArray = made[0, 0].float().cpu().numpy()
         return sample
 
-    def _expected(self, x: Tensor, enlarged: Tensor, time: int) -> Tensor:
+    def _expected(
+        self, x: Tensor, enlarged: Tensor, time: int, check: Callable[[], None]
+    ) -> Tensor:
         """Return the residual that the network expects."""
         at = torch.tensor([time])
 
@@ -114,7 +118,9 @@ class ConditionalSampler:
             return output
 
         with torch.no_grad():
-            output = output_in_windows(self.network, run, x.shape[2:], self.at_once)
+            output = output_in_windows(
+                self.network, run, x.shape[2:], self.at_once, check
+            )
         residual: Tensor = self.schedule.parts(x, output, time)[0]
         return residual
 

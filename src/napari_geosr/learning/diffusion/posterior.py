@@ -32,6 +32,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +118,8 @@ class PosteriorSampler:
             Integers that seed the random numbers, e.g. the seed and the indices of the
             sample and the slice.
         on_step : callable
-            Called with the number of each step before the step is taken; may raise.
+            Called with the number of each step before the step is taken, and before
+            each window; may raise.
 
         Returns
         -------
@@ -140,7 +142,8 @@ class PosteriorSampler:
             x = a * enlarged(y, self.factor) + s * new_noise(0)
         for i, (time, earlier) in enumerate(itertools.pairwise([*self.times, -1])):
             on_step(i)
-            image = self.corrected(self.expected(x, time), y, time)
+            expected = self.expected(x, time, partial(on_step, i))
+            image = self.corrected(expected, y, time)
             x = self.schedule.ddpm_step(x, image, time, earlier, new_noise(i + 1))
         sample: AnyArray = x[0, 0].float().cpu().numpy()
         return sample
@@ -159,8 +162,10 @@ class PosteriorSampler:
         corrected: Tensor = image + gain * enlarged(error, self.factor)
         return corrected
 
-    def expected(self, x: Tensor, time: int) -> Tensor:
-        """Compute the expected image for a state."""
+    def expected(
+        self, x: Tensor, time: int, check: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """Compute the expected image for a state; `check` is called in each window."""
         at = torch.tensor([time])
         with torch.no_grad():
             output = output_in_windows(
@@ -168,6 +173,7 @@ class PosteriorSampler:
                 lambda place: self.network.output(x[place], at),
                 x.shape[2:],
                 self.at_once,
+                check,
             )
         image: Tensor = self.schedule.parts(x, output, time)[0]
         return image

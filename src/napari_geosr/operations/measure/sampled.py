@@ -14,7 +14,12 @@ from napari_geosr.measure.number_text import percent_range_text
 from napari_geosr.operations.measure.deviation import is_deviation, uncertainty_record
 
 if TYPE_CHECKING:
+    from napari_geosr.core.types import AnyMapping
     from napari_geosr.measure.reports.report import PorosityReport
+
+#: Maximum difference in porosity between two recorded levels between which the porosity
+#: of a sample is interpolated.
+_MAX_STEP = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ class SampledPorosity:
 def with_sample_interval(volume: Volume, report: PorosityReport) -> PorosityReport:
     """Add the calibrated interval of the samples' porosities to a report, if known.
 
-    A report with an interval from standard deviations, or of a part of the volume, is
-    returned unchanged.
+    The report is returned unchanged if it has an interval from standard deviations,
+    describes a part of the volume, or has another threshold than that of the
+    calibration, which is Otsu's threshold of the mean.
 
     Parameters
     ----------
@@ -71,7 +77,12 @@ def with_sample_interval(volume: Volume, report: PorosityReport) -> PorosityRepo
         Result for this volume.
     """
     found = sampled_porosities(volume, report)
-    if report.interval is not None or found is None or found.mean_image is None:
+    if report.interval is not None or found is None:
+        return report
+    record = volume.provenance[-1]["porosity_samples"]
+    is_whole = record.get("shape") == list(report.shape)
+    is_whole &= report.sample_voxels == math.prod(report.shape)
+    if not (is_whole and _is_own_threshold(record, volume, report)):
         return report
     known = uncertainty_record(volume.provenance).get("calibration") or {}
     shift, nominal = known.get("quantile_shift"), known.get("nominal")
@@ -117,10 +128,9 @@ def sampled_porosities(
     found = history[-1].get("porosity_samples") or {}
     if not found.get("below_level") or is_deviation(history):
         return None
-    shares = [
-        float(np.interp(report.threshold, found["levels"], below))
-        for below in found["below_level"]
-    ]
+    shares = _shares(found, volume, report)
+    if shares is None:
+        return None
     if report.phase == "bright":
         shares = [1 - share for share in shares]
     measured = report.sample_voxels + report.nonfinite_voxels
@@ -132,3 +142,33 @@ def sampled_porosities(
     return SampledPorosity(
         tuple(shares), report.porosity if is_whole else None, is_calibrated, interval
     )
+
+
+def _shares(
+    record: AnyMapping, volume: Volume, report: PorosityReport
+) -> list[float] | None:
+    """Return the fraction of dark voxels of each sample; None if it is not known."""
+    if _is_own_threshold(record, volume, report) and record.get("porosity"):
+        return list(record["porosity"])
+    # Rounded grey values are below an integer threshold if they were at most half a
+    # step above it.
+    is_rounded = volume.dtype.kind in "iu"
+    at = math.floor(report.threshold) + 0.5 if is_rounded else report.threshold
+    levels, below = np.asarray(record["levels"]), np.asarray(record["below_level"])
+    next_level = int(np.clip(np.searchsorted(levels, at), 1, len(levels) - 1))
+    steps = below[:, next_level] - below[:, next_level - 1]
+    if steps.max(initial=0) > _MAX_STEP:
+        return None
+    return [float(np.interp(at, levels, one)) for one in below]
+
+
+def _is_own_threshold(
+    record: AnyMapping, volume: Volume, report: PorosityReport
+) -> bool:
+    """Return whether the samples were measured at the threshold of a report."""
+    own = record.get("threshold")
+    if own is None:
+        return False
+    levels = record["levels"]
+    tolerance = 1.0 if volume.dtype.kind in "iu" else 1e-4 * (levels[-1] - levels[0])
+    return bool(abs(own - report.threshold) <= tolerance)

@@ -38,6 +38,8 @@ Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]
 FREE_SHARE = 0.6
 #: Bytes of memory reserved for computing statistics before tiles are processed.
 _STATISTICS_BYTES = 64 * 10**6
+#: Duration of a run in windows, relative to one without, above which it is refused.
+_LONGEST = 50
 #: Bytes per voxel of a sample, besides the network: noisy state, expected image, noise,
 #: and intermediate results.
 _SAMPLE_BYTES = 32
@@ -60,11 +62,18 @@ def sample_voxels(
     network : SampledNetwork
     volume : Volume
         The scan; a sample of it, or of one of its slices, is held in memory as a whole.
+    config : RestoreConfig
+    device : str
+
+    Returns
+    -------
+    int
 
     Raises
     ------
     DeviceMemoryError
-        If the memory is too small even for the smallest window.
+        If the memory is too small even for the smallest window, or so small that
+        windows would take far too long.
     """
     spec = network.spec
     sizes = volume.shape[-len(spec.axes) :]
@@ -80,6 +89,15 @@ def sample_voxels(
             f"Drawing a sample needs {format_enough(enough)} of memory, but the budget "
             f"is {format_available(budget)}. Increase the Memory setting (--memory), "
             "close other programs, or crop the scan.",
+            enough=enough,
+        )
+    times = diffusion.in_windows.duration(network.network, shape, voxels)
+    if times > _LONGEST:
+        enough = cost.peak(math.ceil(math.prod(shape) / own)) + held
+        raise DeviceMemoryError(
+            f"With {format_available(budget)} of memory, samples would take about "
+            f"{times:.0f} times as long as with {format_enough(enough)}. Increase the "
+            "Memory setting (--memory), close other programs, or crop the scan.",
             enough=enough,
         )
     return voxels

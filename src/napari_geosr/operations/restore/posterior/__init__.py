@@ -63,8 +63,6 @@ _TOLERANCE = 0.02
 _CORRELATED = 0.15
 #: Number of voxels of the result that are averaged at a time.
 _AT_ONCE = 1 << 22
-#: Duration of a run in windows, compared with one without, from which it is stated.
-_LONG = 1.5
 #: Number of thresholds at which the porosity of the samples is recorded.
 _LEVELS = 65
 
@@ -143,10 +141,10 @@ class PosteriorRun(VolumeRun):
         times = diffusion.in_windows.duration(
             self.network.network, self._sample_shape(), sampler.at_once
         )
-        if times > _LONG:
+        if times > 1:
             yield (
                 "A sample does not fit into the memory of this run, so it is drawn in "
-                f"windows, which takes at least {times:.0f} times as long. To avoid "
+                f"windows, which takes about {times:.0f} times as long. To avoid "
                 "this, crop the scan or allow more memory (--memory)."
             )
 
@@ -241,7 +239,9 @@ class PosteriorRun(VolumeRun):
                 with store.new(i, shape) as array:
                     for n, piece in enumerate(pieces):
                         key = (self.network.seed, i, *piece)
-                        array[piece] = self._drawn(sampler, piece, key, check)
+                        array[piece] = yield from self._drawn_steps(
+                            sampler, piece, key, check
+                        )
                         yield BlockDone(i * len(pieces) + n + 1, total)
                 yield SamplesKept((i + 1) * len(pieces), total, number=store.finished())
             sample = store.sample(i)
@@ -253,9 +253,9 @@ class PosteriorRun(VolumeRun):
             yield BlockDone((i + 1) * len(pieces), total)
         return misfits
 
-    def _drawn(
+    def _drawn_steps(
         self, sampler: Any, piece: tuple[int, ...], key: tuple[int, ...], check: Any
-    ) -> AnyArray:
+    ) -> Generator[Step, None, AnyArray]:
         """Draw a part of a sample, in smaller windows if memory runs out."""
         while True:
             try:
@@ -271,6 +271,14 @@ class PosteriorRun(VolumeRun):
                     ) from error
                 half = min(sampler.at_once, math.prod(self._sample_shape())) // 2
                 sampler.at_once = max(half, fewest)
+                times = diffusion.in_windows.duration(
+                    self.network.network, self._sample_shape(), sampler.at_once
+                )
+                yield WarningIssued(
+                    message=f"{self.prepared.device} ran out of memory. The samples "
+                    "are now drawn in windows, which takes about "
+                    f"{times:.0f} times as long."
+                )
             else:
                 return drawn
 
@@ -390,6 +398,7 @@ class PosteriorRun(VolumeRun):
             "pore_count": [],
             "euler_number": [],
             "largest_pore_share": [],
+            "shape": list(made.shape),
         }
         levels = np.linspace(grey.min(), grey.max(), _LEVELS)
         shares = []

@@ -279,6 +279,8 @@ def _comparison(
                 f"; {first.name} may gain more ({_number(first.gain)} dB), but its "
                 "gain is less certain"
             )
+        if not first.compares_patches:
+            return f"; at strength 1, it is better than {first.name}"
         return (
             f"; {first.name}, which may retain correlated noise, is not clearly "
             f"better ({_number(first.gain)} dB)"
