@@ -278,6 +278,7 @@ def test_all_methods_learn_from_the_same_labelled_images(
     words += ["--folder", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["bench_few_labels.py", "radiographs", *words])
     monkeypatch.setattr(few_labels, "RATES", (1e-2,))
+    monkeypatch.setattr(few_labels, "SEARCH", (1,))
     given: list[tuple[str, list[int]]] = []
 
     def noted(name: str, labels: Any) -> None:
