@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -28,6 +29,9 @@ from napari_geosr.operations.cluster.shared_folders import (
 )
 
 _SUFFIX = ".zarr"
+#: How often, and how many seconds apart, chunks that are written late are removed.
+_N_CHECKS = 10
+_CHECK_SECONDS = 0.03
 #: Maximum shape of the chunks of a copy, along its last axes.
 _CHUNK = (1, 1, 8, 512, 512)
 
@@ -66,7 +70,15 @@ def array_for_workers(array: ArrayLike, folder: Path | None = None) -> ArrayLike
             return mark_as_copy(copied)
     except BaseException:
         remove()  # remove at once, because the disk may be full
+        _remove_late_chunks(Path(copied.store.root))
         raise
+
+
+def _remove_late_chunks(path: Path) -> None:
+    """Remove chunks of a failed copy that other threads of zarr were still writing."""
+    for _ in range(_N_CHECKS):
+        time.sleep(_CHECK_SECONDS)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _opened_elsewhere(array: Any) -> ArrayLike | None:
